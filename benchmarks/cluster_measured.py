@@ -1,9 +1,9 @@
 """What the Ray executor costs, measured on this machine: the input of `benchmarks.cluster_simulation`.
 
-Each function measures one thing and returns plain numbers; `benchmarks.cluster` runs them and keeps the results.
-Work is compared with the local executor's in alternated runs, and what counts is the median of the ratios, so
-that what else the machine does falls out as far as it can. Where that is not enough, processor time is
-measured.
+Each function measures one thing and returns plain numbers; `benchmarks.cluster` runs them and keeps what they
+found. Work is compared with the local executor's in alternated runs, and what counts is the median of the
+ratios, so that what else the machine does falls out as far as it can. Where that is not enough, processor
+time is measured.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 from analyzer.batch.config import jobs_of
 from analyzer.batch.executors.base import Executor, WorkerState
 from analyzer.batch.executors.local import LocalExecutor, Prepare
-from analyzer.batch.protocol import FINAL, Done, JobEvent, JobSpec, Placed, Ready, Segment
+from analyzer.batch.protocol import FINAL, JobEvent, JobSpec, Ready, Segment
 from analyzer.batch.scheduler import Scheduler
 from analyzer.batch.worker import AnalyzerFactory
 from analyzer.settings import Settings
@@ -50,6 +50,7 @@ SETTINGS = Settings(video=False)
 MEMORY_MB = 1000
 """Declared for each actor."""
 PATIENCE_S = 240.0
+STARTS = 4
 
 
 # -- batches
@@ -61,14 +62,15 @@ def prepared() -> Iterator[None]:
     import ray
 
     os.environ |= {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        object_store_memory=300 * 2**20,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    for attempt in range(STARTS):
+        try:
+            ray.init(address="local", num_cpus=8, object_store_memory=300 * 2**20, **options)
+            break
+        except Exception:  # it starts within 30 s, or not at all: too little on a machine that is busy
+            if attempt + 1 == STARTS:
+                raise
+            ray.shutdown()
     try:
         yield
     finally:
@@ -93,7 +95,9 @@ def clips(folder: Path, count: int, seconds: float = CLIP_S) -> list[str]:
     return [str(make_video(folder / f"clip-{number:03d}.mp4", seconds, number)) for number in range(count)]
 
 
-def timed_batch(executor: Executor, videos: Sequence[str], settings: Settings = SETTINGS) -> tuple[float, float]:
+def timed_batch(
+    executor: Executor, videos: Sequence[str], settings: Settings = SETTINGS
+) -> tuple[float, float]:
     """Run a batch in a new folder; returns its wall time and this process's processor time, in seconds."""
     with tempfile.TemporaryDirectory() as out:
         jobs = jobs_of(videos, settings, out=out, report=(), reserve_mb=0)
@@ -161,7 +165,9 @@ def scaling(rounds: int = 3) -> Result:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         videos = clips(Path(folder), 16)
         made = {
-            f"{make.__name__.removesuffix('_of')}{slots}": stack.enter_context(contextlib.closing(make(slots)))
+            f"{make.__name__.removesuffix('_of')}{slots}": stack.enter_context(
+                contextlib.closing(make(slots))
+            )
             for make in (local_of, ray_of)
             for slots in (1, 2)
         }
@@ -190,8 +196,8 @@ def no_analysis() -> AnalyzerFactory:
 class NoAnalysis:
     """Takes the place of `analyzer.job.VideoAnalyzer`: copies prepared parts and a prepared run.
 
-    The video is a text file: JSON with the number of ``parts``, the ``folder`` of the prepared run, the seconds
-    that each part takes (``each_s``), and a ``number`` that makes it different from others.
+    The video is a text file: JSON with the number of ``parts``, the seconds that each of them takes
+    (``each_s``), the ``folder`` of the prepared run, and a ``number`` that makes it different from others.
     """
 
     def __init__(self, settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> None:
@@ -235,6 +241,7 @@ def _prepared_run(folder: Path) -> Path:
     from analyzer import analyze
     from analyzer.runs.segments import PartStore
 
+    folder.mkdir(parents=True)
     kept: list[Path] = []
     keep = PartStore.clear
 
@@ -417,16 +424,16 @@ def latencies(rounds: int = 5) -> Result:
                 _until(executor, lambda event: isinstance(event, Ready))
                 found["load"].append(time.perf_counter() - began)
                 _until(executor, lambda event: isinstance(event, FINAL))
-        for name, make in (("cancel", ray_of), ("cancel_local", local_of)):
+        for kind, make in (("cancel", ray_of), ("cancel_local", local_of)):
             with contextlib.closing(make(1, no_analysis)) as executor:
                 for number in range(rounds):
-                    spec = _spec(slow, next(numbers), folder / f"{name}-{number}")
+                    spec = _spec(slow, next(numbers), folder / f"{kind}-{number}")
                     executor.submit(spec)
                     _until(executor, lambda event: isinstance(event, Segment))
                     began = time.perf_counter()
                     executor.cancel(spec.job_id)
                     _until(executor, lambda event: isinstance(event, FINAL))
-                    found[name].append(time.perf_counter() - began)
+                    found[kind].append(time.perf_counter() - began)
         with contextlib.closing(ray_of(2, no_analysis)) as executor:
             while sum(one.state is WorkerState.IDLE for one in executor.workers()) < 2:
                 list(executor.events(0.05))
@@ -454,10 +461,18 @@ def amounts() -> Result:
     if not REAL.exists():
         return {"missing": "the real clips are not here"}
     from analyzer import analyze
+    from analyzer.job import VideoAnalyzer
     from analyzer.runs.segments import PartStore
 
     sizes: list[int] = []
-    commit = PartStore._keep
+    closing: list[float] = []
+    commit, publish = PartStore._keep, VideoAnalyzer._publish
+
+    def timed(*given: Any) -> Any:
+        cpu = time.process_time()
+        run = publish(*given)
+        closing.append(time.process_time() - cpu)
+        return run
 
     def counted(*given: Any) -> Any:
         part = commit(*given)
@@ -467,7 +482,7 @@ def amounts() -> Result:
     rows = []
     settings = SETTINGS.replace(workers=1, threads=1)
     with tempfile.TemporaryDirectory() as name:
-        PartStore._keep = counted  # type: ignore[method-assign]
+        PartStore._keep, VideoAnalyzer._publish = counted, timed  # type: ignore[method-assign]
         try:
             analyze(str(clips(Path(name), 1)[0]), settings, out=name)  # loads
             for clip in REAL_CLIPS:
@@ -480,11 +495,11 @@ def amounts() -> Result:
                 seconds = run.info["video"]["duration_s"]
                 cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
                 run_b = sum(file.stat().st_size for file in run.folder.rglob("*") if file.is_file())
-                closing_s = run.info["stages_s"].get("link", 0.0)
                 rows.append(
                     {
                         "cpu": cpu_s / seconds,
-                        "close_s": closing_s,
+                        "close_s": closing[-1],
+                        "open_s": _opening(source, settings),
                         "source_mb": source.stat().st_size / 1e6 / seconds,
                         "part_mb": statistics.mean(sizes) / 1e6,
                         "run_mb": run_b / 1e6 / seconds,
@@ -495,11 +510,21 @@ def amounts() -> Result:
                 )
                 print("  ", clip, {key: round(value, 4) for key, value in rows[-1].items()}, flush=True)
         finally:
-            PartStore._keep = commit  # type: ignore[method-assign]
+            PartStore._keep, VideoAnalyzer._publish = commit, publish  # type: ignore[method-assign]
     return {"clips": rows} | {
         key: statistics.median(row[key] for row in rows)
-        for key in ("cpu", "close_s", "source_mb", "part_mb", "run_mb")
+        for key in ("cpu", "close_s", "open_s", "source_mb", "part_mb", "run_mb")
     }
+
+
+def _opening(source: Path, settings: Settings) -> float:
+    """Processor time to open a video and read the first sample of its second half."""
+    from analyzer.media.reader import VideoReader
+
+    cpu = time.process_time()
+    with VideoReader(source, settings) as reader:
+        next(reader.samples(60.0))
+    return time.process_time() - cpu
 
 
 def _lengthened(source: Path, target: Path, seconds: float = 120.0) -> Path:

@@ -46,8 +46,10 @@ class Costs:
     segment_s: float = 60.0
     open_s: float = 0.3
     """To open a video, and to find a place in it."""
+    close_s: float = 0.5
+    """To link people, derive the tables and write them."""
     link: float = 0.0005
-    """Seconds of an actor for a second of video: to link people, derive the tables and write them."""
+    """The same for a second of video, on top."""
     load_s: float = 8.0
     """From an actor's process to loaded models."""
     message_s: float = 0.0008
@@ -80,13 +82,15 @@ class Costs:
 class Product:
     """How the driver works; the defaults are those of this version."""
 
-    commit_threads: int = 1
+    commit_threads: int = 8
     """Threads that write parts; with one, the thread that handles messages does."""
     rows_together: bool = False
     """Whether the rows of all parts of a message are written in one transaction."""
-    progress_s: float = 0.5
+    least_progress_s: float = 0.5
     """Time between two messages of an actor that has nothing else to say."""
-    long_segments: int | None = None
+    actors_per_s: float = 100.0
+    """The most of such messages that the driver wants in a second."""
+    long_segments: int | None = 30
     """Videos with at least this many segments are spread, however many other videos there are; None: a video
     is spread only if there are fewer videos than actors."""
     drivers: int = 1
@@ -183,9 +187,7 @@ class Outcome:
         return self.hours / (self.wall_s / HOUR_S)
 
 
-def simulate(  # noqa: PLR0917
-    workload: Workload, cluster: Cluster, costs: Costs, product: Product, seed: int = 1
-) -> Outcome:
+def simulate(workload: Workload, cluster: Cluster, costs: Costs, product: Product, seed: int = 1) -> Outcome:
     """Simulate a batch run.
 
     Args:
@@ -202,9 +204,7 @@ def simulate(  # noqa: PLR0917
     return model.run()
 
 
-def _side_by_side(  # noqa: PLR0917
-    workload: Workload, cluster: Cluster, costs: Costs, product: Product, seed: int
-) -> Outcome:
+def _side_by_side(workload: Workload, cluster: Cluster, costs: Costs, product: Product, seed: int) -> Outcome:
     """Several drivers that share nothing, the last of which ends the run."""
     from dataclasses import replace
 
@@ -290,7 +290,8 @@ class _Driver:
         Each actor has one message under way, so even a driver that does nothing else is through with all of
         them in `working * message_s`.
         """
-        load = self.working * self._costs.message_s / self._product.progress_s
+        progress_s = max(self._product.least_progress_s, self.working / self._product.actors_per_s)
+        load = self.working * self._costs.message_s / progress_s
         load += self.thread.busy_s / now if now else 0.0
         turns = min(self.working, load / (1 - load)) if load < 1 else self.working
         return turns * self._costs.message_s / 2
@@ -327,7 +328,7 @@ class _Unit:
 
 
 class _Model:
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self, workload: Workload, cluster: Cluster, costs: Costs, product: Product, rng: random.Random
     ) -> None:
         self.env = simpy.Environment()
@@ -362,9 +363,7 @@ class _Model:
         costs, rng = self.costs, self.rng
         segments = max(1, math.ceil(video_s / costs.segment_s))
         work_s = video_s * costs.analysis * _spread(rng, self.workload.content)
-        return _Job(
-            video_s, work_s / segments, segments, [(0, segments)], video_s * costs.source_mb
-        )
+        return _Job(video_s, work_s / segments, segments, [(0, segments)], video_s * costs.source_mb)
 
     def run(self) -> Outcome:
         for _ in range(self.cluster.nodes):
@@ -373,7 +372,7 @@ class _Model:
             self._download()
         else:
             self.env.process(self._identify())
-        if self.jobs:
+        if self.unfinished:
             self.env.run(self.done)
         for node in self.nodes:
             node.end()
@@ -461,7 +460,9 @@ class _Model:
 
     def _is_spread(self, job: _Job) -> bool:
         long = self.product.long_segments
-        return job.segments > 2 and (job.share > 1 or (long is not None and job.segments >= long))
+        if long is not None and job.segments >= long:
+            return True
+        return job.share > 1 and job.segments >= 2 * job.share
 
     def _ended(self) -> None:
         self.unfinished -= 1
@@ -635,7 +636,8 @@ class _Actor:
                 lost_s = max(0.0, self.analyzed_s - kept)
                 model.outcome.by["analyzing"] -= lost_s
                 model.outcome.by["lost"] += lost_s
-                model.outcome.segments += self.committed
+                if unit.kind != "finish":  # else its segment is analyzed again
+                    model.outcome.segments += self.committed
                 self.env.process(model.lost(unit, self.committed))
         if self.process.is_alive and self.env.active_process is not self.process:
             self.process.interrupt()
@@ -681,6 +683,7 @@ class _Actor:
             self._does("source")
             yield env.timeout(driver.send(env.now, job.segments * costs.part_mb) - env.now)
         self._does("opening")
+        driver.thread.serve(env.now, costs.message_s)
         yield env.timeout(costs.open_s * self.node.factor)
         segments = {
             "whole": job.left,
@@ -691,7 +694,7 @@ class _Actor:
         yield from self._analyze(job, segments)
         if unit.kind in ("whole", "finish"):
             self._does("linking")
-            yield env.timeout(job.video_s * costs.link * self.node.factor)
+            yield env.timeout((costs.close_s + job.video_s * costs.link) * self.node.factor)
         self._does("driver")
         if self.sent_at > env.now:
             yield env.timeout(self.sent_at - env.now)

@@ -1,0 +1,300 @@
+"""Sizing of clusters: what the Ray executor costs here, and what follows for 10, 100 and 1,000 machines.
+
+    python -m benchmarks.cluster measure [--only driver,overhead]
+    python -m benchmarks.cluster simulate
+    python -m benchmarks.cluster page
+
+Each step keeps what it found in ``docs/cluster.json``; the last one writes the sizing part of
+``docs/cluster.md`` between its marks, and the charts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cluster_measured import MEASUREMENTS, prepared
+from benchmarks.cluster_simulation import (
+    HOUR_S,
+    LONGEST_VIDEO_S,
+    Cluster,
+    Costs,
+    Outcome,
+    Product,
+    Workload,
+    simulate,
+)
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "docs" / "cluster.json"
+
+SEEDS = (1, 2, 3)
+NODES = (10, 100, 1000)
+CURVE = (10, 30, 100, 300, 1000)
+CORES_BUSY = 1.7
+"""Of the two cores of an actor: processor time over wall time of the analysis on the performance page."""
+WORK_H = {10: 2.0, 30: 2.0, 100: 2.0, 300: 1.0, 1000: 1.0}
+"""Hours of work for so many nodes; fewer where the simulation itself would take long."""
+
+MEDIAN_S, MEAN_S = 64.0, 692.0
+CHANNEL_MEAN_S, CHANNEL_SIGMA = 720.0, 1.0
+
+
+def youtube(rng: random.Random) -> float:
+    """Lengths of videos on YouTube: lognormal, from the published median and mean."""
+    sigma = math.sqrt(2 * math.log(MEAN_S / MEDIAN_S))
+    return min(LONGEST_VIDEO_S, rng.lognormvariate(math.log(MEDIAN_S), sigma))
+
+
+def channels(rng: random.Random) -> float:
+    """Lengths of uploads of popular channels: lognormal, from the published mean."""
+    center = math.log(CHANNEL_MEAN_S) - CHANNEL_SIGMA**2 / 2
+    return min(LONGEST_VIDEO_S, rng.lognormvariate(center, CHANNEL_SIGMA))
+
+
+def television(rng: random.Random) -> float:
+    """An archive of recordings of one hour and, every fifth, of ten hours."""
+    return HOUR_S if rng.random() < 0.8 else 10 * HOUR_S
+
+
+MIXES: dict[str, Callable[[random.Random], float]] = {
+    "YouTube": youtube,
+    "channels": channels,
+    "television": television,
+}
+
+
+# -- kept results
+
+
+def load() -> dict[str, Any]:
+    """What was found so far."""
+    return json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {"measured": {}, "simulated": {}}
+
+
+def keep(part: str, found: Mapping[str, Any]) -> None:
+    """Add to what was found."""
+    kept = load()
+    kept[part] |= found
+    KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def costs_of(measured: Mapping[str, Any]) -> Costs:
+    """The costs of the simulation, from what was measured."""
+    amounts, driver, latencies = measured["amounts"], measured["driver"], measured["latencies"]
+    calls = driver["calls"]
+    return Costs(
+        analysis=amounts["cpu"] / CORES_BUSY,
+        open_s=amounts["open_s"],
+        close_s=amounts["close_s"],
+        link=0.0,
+        load_s=latencies["actor"]["median"] + latencies["load"]["median"],
+        message_s=calls["message_together_s"],
+        part_s=max(0.0, driver["part_s"]),
+        job_s=driver["job_s"],
+        sync_s=driver["sync_s"],
+        part_syncs=round(driver["part_files"]),
+        row_syncs=round(driver["part_transactions"]),
+        job_syncs=round(driver["job_files"] + driver["job_transactions"]),
+        mb_s=max(0.0, calls["mb_s"]),
+        source_mb=amounts["source_mb"],
+        part_mb=amounts["part_mb"],
+        run_mb=amounts["run_mb"],
+    )
+
+
+# -- the steps
+
+
+def measure(only: str | None) -> None:
+    """Measure everything, or some of it, and keep the results."""
+    names = only.split(",") if only else list(MEASUREMENTS)
+    for name in names:
+        print(name, flush=True)
+        if name in ("machine", "amounts"):
+            keep("measured", {name: MEASUREMENTS[name]()})
+        else:
+            with prepared():
+                keep("measured", {name: MEASUREMENTS[name]()})
+
+
+def workload(mix: str, nodes: int, costs: Costs, **more: Any) -> Workload:
+    """Enough videos for `WORK_H`."""
+    actors = nodes * Cluster().actors_per_node
+    return Workload(mix, MIXES[mix], actors / costs.analysis * WORK_H[nodes], **more)
+
+
+def figures(outcomes: list[Outcome]) -> dict[str, Any]:
+    """What is kept of some seeds: medians, and the range of the efficiency."""
+    efficiency = [one.efficiency for one in outcomes]
+    names = sorted({name for one in outcomes for name in one.by})
+    return {
+        "efficiency": statistics.median(efficiency),
+        "low": min(efficiency),
+        "high": max(efficiency),
+        "rate": statistics.median(one.rate for one in outcomes),
+        "videos": outcomes[0].videos,
+        "hours": outcomes[0].hours,
+        "losses": statistics.median(one.losses for one in outcomes),
+        "by": {name: statistics.median(one.by[name] / one.paid_s for one in outcomes) for name in names},
+        "busy": {name: statistics.median(one.busy[name] for one in outcomes) for name in outcomes[0].busy},
+        "sent_mb": statistics.median(one.sent_mb for one in outcomes),
+    }
+
+
+def run(  # noqa: PLR0917
+    work: Workload, cluster: Cluster, costs: Costs, product: Product, seeds: tuple[int, ...] = SEEDS
+) -> dict[str, Any]:
+    """Simulate with some seeds."""
+    found = figures([simulate(work, cluster, costs, product, seed) for seed in seeds])
+    print(
+        f"  {work.name} {cluster.nodes}: {found['efficiency']:.3f}, {found['rate']:.0f} h/h, thread "
+        f"{found['busy']['thread']:.2f}",
+        flush=True,
+    )
+    return found
+
+
+def simulate_all(only: str | None) -> None:
+    """Simulate everything, or some of it, and keep the results."""
+    costs = costs_of(load()["measured"])
+    steps = {
+        "sizes": sizes,
+        "changes": changes,
+        "sensitivity": sensitivity,
+        "sources": sources,
+    }
+    for name in only.split(",") if only else steps:
+        print(name, flush=True)
+        keep("simulated", {name: steps[name](costs)})
+
+
+def sizes(costs: Costs) -> dict[str, Any]:
+    """Each mix on clusters of each size, as this version works."""
+    return {
+        mix: {
+            str(nodes): run(
+                workload(mix, nodes, costs),
+                Cluster(nodes=nodes),
+                costs,
+                Product(),
+                SEEDS if nodes in NODES else SEEDS[:1],
+            )
+            for nodes in CURVE
+        }
+        for mix in MIXES
+    }
+
+
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "as this version works": ({}, {}),
+    "parts written by the driver's one thread": ({"commit_threads": 1}, {}),
+    "long videos spread only when slots are free": ({"long_segments": None}, {}),
+    "rows of the ledger written together": ({"rows_together": True}, {}),
+    "a disk that flushes in 1 ms": ({}, {"sync_s": 0.001}),
+    "segments of 300 s": ({"long_segments": 6}, {"segment_s": 300.0}),
+    "10 drivers with ledgers of their own": ({"drivers": 10}, {}),
+    "4 drivers, a disk that flushes in 1 ms": ({"drivers": 4}, {"sync_s": 0.001}),
+}
+"""What to change: fields of `Product` and of `Costs`."""
+
+
+def changes(costs: Costs) -> dict[str, Any]:
+    """What changes do for clusters of 100 and 1,000 nodes."""
+    found: dict[str, Any] = {}
+    for label, (product, more) in CHANGES.items():
+        for nodes in (100, 1000):
+            changed = dataclasses.replace(costs, **more)
+            if "segment_s" in more:
+                changed = dataclasses.replace(changed, part_mb=costs.part_mb * more["segment_s"] / 60)
+            found[f"{label}|{nodes}"] = {
+                mix: run(
+                    workload(mix, nodes, costs), Cluster(nodes=nodes), changed, Product(**product), SEEDS[:1]
+                )
+                for mix in MIXES
+            }
+    return found
+
+
+SENSITIVITY: dict[str, tuple[str, str, float, float]] = {
+    "time to analyze a second of video": ("costs", "analysis", 0.5, 2.0),
+    "time to flush a file": ("costs", "sync_s", 0.25, 4.0),
+    "processor time of the driver for a message": ("costs", "message_s", 0.5, 2.0),
+    "the same for a part": ("costs", "part_s", 0.5, 2.0),
+    "the same for a video": ("costs", "job_s", 0.5, 2.0),
+    "loading of models": ("costs", "load_s", 0.5, 2.0),
+    "opening a video": ("costs", "open_s", 0.5, 2.0),
+    "closing a run": ("costs", "close_s", 0.5, 2.0),
+    "size of a part": ("costs", "part_mb", 0.25, 4.0),
+    "lifetime of a node": ("cluster", "lifetime_h", 1 / 12, 10.0),
+    "start of a node": ("cluster", "start_s", 0.5, 4.0),
+    "until a loss is noticed": ("cluster", "notice_s", 0.5, 6.0),
+    "share of slow nodes": ("cluster", "slow_share", 0.0, 4.0),
+    "noise": ("cluster", "noise", 0.0, 3.0),
+}
+
+
+def sensitivity(costs: Costs) -> dict[str, Any]:
+    """Efficiency at 100 nodes when one thing at a time is less or more."""
+    found: dict[str, Any] = {}
+    for mix in ("YouTube", "television"):
+        work, cluster = workload(mix, 100, costs), Cluster(nodes=100)
+        for label, (where, name, *factors) in SENSITIVITY.items():
+            for factor in factors:
+                value = getattr(costs if where == "costs" else cluster, name)
+                changed = {name: value * factor}
+                found[f"{mix}|{label}|{factor:g}"] = {"value": value * factor} | run(
+                    work,
+                    dataclasses.replace(cluster, **changed if where == "cluster" else {}),
+                    dataclasses.replace(costs, **changed if where == "costs" else {}),
+                    Product(),
+                    SEEDS[:1],
+                )
+    return found
+
+
+def sources(costs: Costs) -> dict[str, Any]:
+    """Files that the driver sends, and videos that sites send."""
+    found: dict[str, Any] = {}
+    for mbit in (1.4, 4.0):
+        for nodes in (10, 100):
+            for most in (None, 8):
+                found[f"sent|{mbit}|{nodes}|{most or 'all'}"] = run(
+                    workload("television", nodes, costs),
+                    Cluster(nodes=nodes, shared=False),
+                    dataclasses.replace(costs, source_mb=mbit / 8),
+                    Product(spread_nodes=most),
+                    SEEDS[:1],
+                )
+    for count in (1, 10):
+        work = dataclasses.replace(workload("channels", 10, costs), hours=300.0, sites=count, downloads=count)
+        found[f"sites|{count}"] = run(work, Cluster(nodes=10), costs, Product(), SEEDS[:1])
+    return found
+
+
+def main() -> None:
+    """Do one of the steps."""
+    parser = argparse.ArgumentParser(description="Measure, simulate, or write the page.")
+    parser.add_argument("step", choices=("measure", "simulate", "page"))
+    parser.add_argument("--only", help="some of the measurements or simulations, with commas between them")
+    chosen = parser.parse_args()
+    match chosen.step:
+        case "measure":
+            measure(chosen.only)
+        case "simulate":
+            simulate_all(chosen.only)
+        case "page":
+            from benchmarks.cluster_page import write
+
+            write(load())
+
+
+if __name__ == "__main__":
+    main()
