@@ -31,6 +31,9 @@ HOUR_S = 3600.0
 LONGEST_VIDEO_S = 12 * HOUR_S
 """YouTube's limit."""
 
+MOST_STEPS = 50_000
+"""Of all actors together: so many messages are told apart, whatever they carry."""
+
 USEFUL = ("analyzing", "opening", "linking")
 """What an actor does that a single machine would do too."""
 WASTED = ("starting", "source", "driver", "idle", "lost")
@@ -345,7 +348,7 @@ class _Model:
         self.outcome.videos, self.outcome.hours = len(lengths), sum(lengths) / HOUR_S
         self.jobs = deque(self._job(length) for length in lengths)
         self.unfinished = len(self.jobs)
-        self.step = max(1, math.ceil(sum(job.segments for job in self.jobs) / 200_000))
+        self.step = max(1, math.ceil(sum(job.segments for job in self.jobs) / MOST_STEPS))
         """Segments between two messages of an actor: more than one only to save time of the simulation."""
         self.downloaded: deque[_Job] = deque()
         self.running = 0
@@ -358,6 +361,7 @@ class _Model:
         self.done = self.env.event()
         self.wanted = self.env.event()
         """Succeeds when more is to be downloaded or identified."""
+        self.is_awaited = False
 
     def _job(self, video_s: float) -> _Job:
         costs, rng = self.costs, self.rng
@@ -399,10 +403,10 @@ class _Model:
     def _identify(self) -> Iterator[Any]:
         while self.jobs:
             while not self._wants_more():
+                self.is_awaited = True
                 yield self.wanted
             job = self.jobs.popleft()
-            yield self.env.timeout(self.costs.identify_s)
-            yield from self._is_here(job)
+            yield from self._is_here(job, self.costs.identify_s)
 
     def _download(self) -> None:
         lines = simpy.Resource(self.env, self.workload.downloads)
@@ -417,6 +421,7 @@ class _Model:
         refusal = Failure("unavailable", "the site refused", retry=True)
         while theirs:
             while not self._wants_more():
+                self.is_awaited = True
                 yield self.wanted
             with lines.request() as line:
                 yield line
@@ -440,8 +445,9 @@ class _Model:
         if idle:  # the site's process has ended
             self.env.process(self._site(theirs, simpy.Resource(self.env, 1)))
 
-    def _is_here(self, job: _Job) -> Iterator[Any]:
-        yield self.env.timeout(self.driver.account(self.env.now, 0.5) - self.env.now)
+    def _is_here(self, job: _Job, identify_s: float = 0.0) -> Iterator[Any]:
+        now = self.env.now
+        yield self.env.timeout(self.driver.account(now, 0.5) - now + identify_s)
         self.downloaded.append(job)
         self.start_jobs()
 
@@ -453,7 +459,8 @@ class _Model:
             job.share = slots_each(self.slots, concurrent)
             self.running += 1
             self.waiting.append(_Unit(job, "open" if self._is_spread(job) else "whole"))
-        if self._wants_more() and not self.wanted.triggered:
+        if self.is_awaited and self._wants_more():
+            self.is_awaited = False
             self.wanted.succeed()
             self.wanted = self.env.event()
         self.offer()
@@ -614,6 +621,11 @@ class _Actor:
             self.analyzed_s += now - self.since
         self.doing, self.since = what, now
 
+    def _was(self, what: str, seconds: float) -> None:
+        """Some of what was counted as analysis was something else."""
+        self.model.outcome.by["analyzing"] -= seconds
+        self.model.outcome.by[what] += seconds
+
     def begin(self, unit: _Unit) -> None:
         """Called by the executor while the actor is idle."""
         self.unit = unit
@@ -682,36 +694,38 @@ class _Actor:
         if unit.kind == "finish":
             self._does("source")
             yield env.timeout(driver.send(env.now, job.segments * costs.part_mb) - env.now)
-        self._does("opening")
         driver.thread.serve(env.now, costs.message_s)
-        yield env.timeout(costs.open_s * self.node.factor)
-        segments = {
-            "whole": job.left,
-            "open": 0,
-            "range": unit.range[1] - unit.range[0],
-            "finish": 1,
-        }[unit.kind]
-        yield from self._analyze(job, segments)
-        if unit.kind in ("whole", "finish"):
+        first, last = unit.range
+        segments = {"whole": job.left, "open": 0, "range": last - first, "finish": 1}[unit.kind]
+        ends = unit.kind in ("whole", "finish")
+        open_s = costs.open_s * self.node.factor
+        close_s = (costs.close_s + job.video_s * costs.link) * self.node.factor if ends else 0.0
+        if segments and segments <= self.model.step:  # the same in one event
+            yield from self._analyze(job, segments, open_s + close_s)
+            self._was("opening", open_s)
+            self._was("linking", close_s)
+        else:
+            self._does("opening")
+            yield env.timeout(open_s)
+            yield from self._analyze(job, segments)
             self._does("linking")
-            yield env.timeout((costs.close_s + job.video_s * costs.link) * self.node.factor)
+            yield env.timeout(close_s)
         self._does("driver")
         if self.sent_at > env.now:
             yield env.timeout(self.sent_at - env.now)
-        last = unit.kind in ("whole", "finish")
-        handled = self._message(job.video_s * costs.run_mb if last else 0.0)
-        if last:
+        handled = self._message(job.video_s * costs.run_mb if ends else 0.0)
+        if ends:
             handled = max(handled, driver.account(env.now, 0.5))
         yield env.timeout(handled - env.now)
         self._note_commits()
 
-    def _analyze(self, job: _Job, segments: int) -> Iterator[Any]:
+    def _analyze(self, job: _Job, segments: int, more_s: float = 0.0) -> Iterator[Any]:
         step = self.model.step
         factor = self.node.factor * _spread(self.model.rng, self.model.cluster.noise)
         self._does("analyzing")
         while segments:
             count = min(step, segments)
-            yield self.env.timeout(count * job.segment_work_s * factor)
+            yield self.env.timeout(count * job.segment_work_s * factor + more_s)
             segments -= count
             self.unsent += count
             self._does("analyzing")
