@@ -30,6 +30,7 @@ from analyzer.batch.protocol import (
     Rendering,
     RunFacts,
     Segment,
+    SegmentsDone,
     Stopped,
     matching_run,
 )
@@ -55,6 +56,9 @@ class AnalyzerLike(Protocol):
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         """Analyze a video and publish its run, which has a `folder` and `info`."""
+
+    def commit_segments(self, video: Video, out: Path, segments: tuple[int, int]) -> None:
+        """Analyze some segments of a video and commit them."""
 
 
 AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], AnalyzerLike]
@@ -88,12 +92,12 @@ class Worker:
         Args:
             spec: The job.
             emit: Called with `Ready` once the models are loaded, then with each event, the last of which is
-                `Done`, `Failed`, `Rejected` or `Stopped`.
+                `Done`, `SegmentsDone`, `Failed`, `Rejected` or `Stopped`.
             cancelled: Called several times a second, also from other threads; once true, the job ends.
         """
         self._job = job = _Job(spec, emit, cancelled)
         try:
-            emit(self._done(job))
+            emit(self._done(job) if spec.segments is None else self._segments_done(job, spec.segments))
         except _RejectedError as error:
             emit(Rejected(spec.job_id, str(error), error.duration_s))
         except StoppedError:
@@ -111,11 +115,7 @@ class Worker:
         folder = run_folder(spec.out, video.title, video.video_id)
         facts = matching_run(folder, video.video_id, spec.settings_hash, spec.models_hash)
         if facts is None:
-            video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
-            job.be_ready()
-            if job.cancelled():
-                raise StoppedError("the job was canceled")
-            run = video_analyzer.analyze(video, spec.out, {"fetch": spec.fetch_s})
+            run = self._ready(job).analyze(video, spec.out, {"fetch": spec.fetch_s})
             folder, facts = run.folder, RunFacts.of(run.info)
         else:
             from analyzer.util.locks import remove_leftovers
@@ -125,6 +125,18 @@ class Worker:
         report_error = _report(folder, spec.report)
         took_s = round(time.monotonic() - began, 3)
         return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
+
+    def _segments_done(self, job: _Job, segments: tuple[int, int]) -> SegmentsDone:
+        self._ready(job).commit_segments(job.spec.video, job.spec.out, segments)
+        return SegmentsDone(job.spec.job_id)
+
+    def _ready(self, job: _Job) -> AnalyzerLike:
+        """Load the analyzer of a job."""
+        video_analyzer = self._loaded(job.spec.resources.applied_to(job.spec.settings))
+        job.be_ready()
+        if job.cancelled():
+            raise StoppedError("the job was canceled")
+        return video_analyzer
 
     def _loaded(self, settings: Settings) -> AnalyzerLike:
         if self._analyzer is None or settings != self._settings:
