@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -28,6 +29,7 @@ from analyzer.batch.protocol import (
     JobEvent,
     JobSpec,
     Opened,
+    Placed,
     Progress,
     ProtocolError,
     Ready,
@@ -35,6 +37,7 @@ from analyzer.batch.protocol import (
     Resources,
     RunFacts,
     Segment,
+    SegmentsDone,
     Stopped,
     decode_command,
     decode_event,
@@ -44,6 +47,7 @@ from analyzer.batch.worker import Worker
 from analyzer.errors import MediaError, MediaErrorKind, ModelError, OutputError
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
+from testkit.clusters import cluster
 from testkit.media import numbered, write_video
 from tests.batch_faults import Acts, Quick, acts
 
@@ -289,17 +293,27 @@ def test_models_stay_loaded_for_the_next_job_with_the_same_settings(tmp_path: Pa
 
 # --- the contract of every executor -------------------------------------------------------------------
 
+
+def ray_executor(slots: int) -> Executor:
+    from analyzer.batch.executors.ray import RayExecutor
+
+    return RayExecutor(slots, cpus=2, memory_mb=100, prepare=acts)
+
+
 EXECUTORS: dict[str, Callable[[int], Executor]] = {
     "inline": lambda slots: InlineExecutor(slots, 4, analyzers=Acts),
     "local": lambda slots: LocalExecutor(slots, 4, prepare=acts),
+    "ray": ray_executor,
 }
 """A further executor is tested by an entry here."""
 
 
 @pytest.fixture(scope="module", params=EXECUTORS.values(), ids=EXECUTORS)
-def make_executor(request: pytest.FixtureRequest) -> Callable[[int], Executor]:
-    made: Callable[[int], Executor] = request.param
-    return made
+def make_executor(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Executor]]:
+    with contextlib.ExitStack() as stack:
+        if request.param is ray_executor:
+            stack.enter_context(cluster(4, 4))
+        yield request.param
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +348,8 @@ def ended(events: list[JobEvent], *specs: JobSpec) -> bool:
 
 
 def of(spec: JobSpec, events: list[JobEvent]) -> list[JobEvent]:
-    return [event for event in events if event.job_id == spec.job_id]
+    """The events of a job; where it runs is of no interest here."""
+    return [event for event in events if event.job_id == spec.job_id and not isinstance(event, Placed)]
 
 
 def at_work(*specs: JobSpec) -> Callable[[list[JobEvent]], bool]:
@@ -415,13 +430,39 @@ def test_a_malformed_message_fails_its_job_and_no_other(
     assert isinstance(until(executor, lambda events: ended(events, other))[-1], Stopped)
 
 
-def test_a_job_has_the_resources_that_it_names(executor: Executor, tmp_path: Path) -> None:
+def test_a_job_has_the_resources_that_it_names(
+    make_executor: Callable[[int], Executor], executor: Executor, tmp_path: Path
+) -> None:
     for threads, workers in ((2, 1), (3, 2)):
         resources = Resources(workers=workers, threads=threads, memory_mb=1500)
         events = run(executor, job(tmp_path, "resources", resources=resources))
-        assert [event.samples for event in events if isinstance(event, Segment)] == [
-            threads * 10 + workers
-        ] * 2
+        found = [event.samples for event in events if isinstance(event, Segment)]
+        # One machine of a cluster has no more than a slot for a job.
+        expected = 21 if make_executor is ray_executor else threads * 10 + workers
+        assert found == [expected] * 2
+
+
+def test_some_segments_are_analyzed_alone_and_used_later(executor: Executor, tmp_path: Path) -> None:
+    """First none: the video is only opened."""
+    spec = job(tmp_path)
+
+    def events_of(part: tuple[int, int] | None) -> list[JobEvent]:
+        return run(executor, replace(spec, job_id=next(numbers), segments=part))
+
+    if isinstance(executor, InlineExecutor | LocalExecutor):  # others divide jobs by themselves
+        expected: list[tuple[tuple[int, int], tuple[int, ...], list[int]]] = [
+            ((0, 0), (), []),
+            ((1, 2), (), [1]),
+            ((1, 2), (1,), []),
+            ((0, 2), (1,), [0]),
+        ]
+        for part, completed, analyzed in expected:
+            events = events_of(part)
+            assert isinstance(events[-1], SegmentsDone) and segments(events) == analyzed
+            assert [event.completed for event in events if isinstance(event, Opened)] == [completed]
+        assert not list(tmp_path.rglob("run.json"))
+    events = events_of(None)
+    assert isinstance(events[-1], Done)
 
 
 def test_closing_ends_all_jobs_without_further_events(

@@ -525,19 +525,36 @@ class Ledger:
 
     def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.DOWNLOADING) -> int:
         """Begin an attempt and return its number; it is counted before anything is done."""
-        now, text = self._now(), json.dumps(versions)
         with self._transaction() as db:
-            db.execute(
-                "UPDATE videos SET state = ?, attempts = attempts + 1, versions = ?, next_try = NULL,"
-                " changed_at = ? WHERE id = ?",
-                (state, text, now, id),
-            )
-            number = db.execute("SELECT attempts FROM videos WHERE id = ?", (id,)).fetchone()[0]
-            db.execute(
-                "INSERT INTO attempts (video, number, started_at, versions) VALUES (?, ?, ?, ?)",
-                (id, number, now, text),
-            )
+            return self._begin(db, id, versions, state)
+
+    def _begin(self, db: sqlite3.Connection, id: int, versions: Mapping[str, str], state: State) -> int:
+        now, text = self._now(), json.dumps(versions)
+        db.execute(
+            "UPDATE videos SET state = ?, attempts = attempts + 1, versions = ?, next_try = NULL,"
+            " changed_at = ? WHERE id = ?",
+            (state, text, now, id),
+        )
+        number = db.execute("SELECT attempts FROM videos WHERE id = ?", (id,)).fetchone()[0]
+        db.execute(
+            "INSERT INTO attempts (video, number, started_at, versions) VALUES (?, ?, ?, ?)",
+            (id, number, now, text),
+        )
         return int(number)
+
+    def moved(self, id: int, reason: str, versions: Mapping[str, str]) -> int:
+        """End an attempt whose machine was lost, and begin the next; return its number.
+
+        Unlike the end of the whole batch, this does not count as an interruption.
+
+        Args:
+            id: The video's row.
+            reason: One sentence.
+            versions: As for `begin`.
+        """
+        with self._transaction() as db:
+            self._end(db, id, "interrupted", kind="lost", error=reason)
+            return self._begin(db, id, versions, State.ANALYZING)
 
     def describe(self, id: int, **facts: Any) -> None:
         """Store `video_id`, `title`, `channel`, `uploaded`, `duration_s`, `size_bytes` or `segments`.

@@ -552,6 +552,9 @@ class _Run:
                 facts = {"samples": event.samples, "faces": event.faces, "size_bytes": event.size_bytes}
                 context.ledger.segment(id, event.segment, **facts)
                 context.log(events.SegmentCommitted.name, id, segment=event.segment, **facts)
+            case Moved():
+                number = context.ledger.moved(id, event.reason, library_versions())
+                context.log("moved", id, node=event.node, reason=event.reason, attempt=number)
             case Done():
                 self._done(entry, event)
             case Rejected():  # its length was not known before it was open
@@ -584,8 +587,6 @@ class _Run:
                 context.log("logged", id, level=event.level, logger=event.logger, message=event.message)
             case Placed():
                 context.log("placed", id, node=event.node, segments=event.segments)
-            case Moved():
-                context.log("moved", id, node=event.node, reason=event.reason)
 
     def _done(self, entry: Entry, event: Done) -> None:
         context, work, facts = self._context, entry.work, event.facts

@@ -40,7 +40,7 @@ from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.system import give_back_memory, resident_mb
 
-__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker"]
+__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker", "published_run"]
 
 log = logging.getLogger(__name__)
 
@@ -110,21 +110,13 @@ class Worker:
             give_back_memory()
 
     def _done(self, job: _Job) -> Done:
-        spec, video = job.spec, job.spec.video
+        spec = job.spec
         began = time.monotonic()
-        folder = run_folder(spec.out, video.title, video.video_id)
-        facts = matching_run(folder, video.video_id, spec.settings_hash, spec.models_hash)
-        if facts is None:
-            run = self._ready(job).analyze(video, spec.out, {"fetch": spec.fetch_s})
-            folder, facts = run.folder, RunFacts.of(run.info)
-        else:
-            from analyzer.util.locks import remove_leftovers
-
+        if (published := published_run(spec)) is not None:
             job.be_ready()
-            remove_leftovers(folder)
-        report_error = _report(folder, spec.report)
-        took_s = round(time.monotonic() - began, 3)
-        return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
+            return published
+        run = self._ready(job).analyze(spec.video, spec.out, {"fetch": spec.fetch_s})
+        return _finished(spec, run.folder, RunFacts.of(run.info), began)
 
     def _segments_done(self, job: _Job, segments: tuple[int, int]) -> SegmentsDone:
         self._ready(job).commit_segments(job.spec.video, job.spec.out, segments)
@@ -153,6 +145,28 @@ class Worker:
 
     def _stopped(self) -> bool:
         return self._job is not None and self._job.cancelled()
+
+
+def published_run(spec: JobSpec) -> Done | None:
+    """The last event of a job whose run is published already; None: it is not.
+
+    What a killed process has left is removed, and the report is written.
+    """
+    began = time.monotonic()
+    folder = run_folder(spec.out, spec.video.title, spec.video.video_id)
+    facts = matching_run(folder, spec.video.video_id, spec.settings_hash, spec.models_hash)
+    if facts is None:
+        return None
+    from analyzer.util.locks import remove_leftovers
+
+    remove_leftovers(folder)
+    return _finished(spec, folder, facts, began)
+
+
+def _finished(spec: JobSpec, folder: Path, facts: RunFacts, began: float) -> Done:
+    report_error = _report(folder, spec.report)
+    took_s = round(time.monotonic() - began, 3)
+    return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
 
 
 class _Job:

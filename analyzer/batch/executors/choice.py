@@ -32,7 +32,9 @@ def make_executor(jobs: Jobs) -> Executor:
     if jobs.executor.kind == "local":
         return local_executor(jobs)
     needs_ray()
-    raise ClusterError("executor ray is not there yet")
+    from analyzer.batch.executors.ray import ray_executor  # heavy
+
+    return ray_executor(jobs)
 
 
 def needs_ray() -> None:
