@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import logging
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,6 +48,7 @@ from analyzer.batch.protocol import (
     Failed,
     JobEvent,
     JobSpec,
+    Logged,
     Moved,
     Placed,
     Progress,
@@ -222,7 +224,7 @@ class RayExecutor:
         self._out: deque[JobEvent] = deque()
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ray-executor")
         self._inside = self._closed = False
-        self._connected = connect(address, cpus * max(1, slots))
+        self._connected = connect(address, cpus * slots or max(cpus, os.cpu_count() or 1))
         self._looked_up = time.monotonic()
         self._slots = slots or 1
         self._look_up()
@@ -486,7 +488,7 @@ class RayExecutor:
                     return
                 job.segments.add(event.segment)
                 job.losses = 0
-            self._out.append(event)
+            self._out.append(replace(event, node=actor.node) if isinstance(event, Logged) else event)
 
     # -- ends of jobs
 
