@@ -102,7 +102,8 @@ class Worker:
         Args:
             spec: The job.
             emit: Called with `Ready` once the models are loaded, then with each event, the last of which is
-            return self._done(job) if job.spec.segments is None else self._segments_done(job)
+                `Done`, `SegmentsDone`, `Failed`, `Rejected` or `Stopped`. Warnings and errors that are logged
+                are events too, also before `Ready`. Called from several threads, one at a time.
             cancelled: Called several times a second, also from other threads; once true, the job ends.
         """
         with _forwarding(spec.job_id, emit) as emit_one:
@@ -118,11 +119,7 @@ class Worker:
         """Run a job; return its last event."""
         id = job.spec.job_id
         try:
-<<<<<<< HEAD
-            emit(self._done(job) if spec.segments is None else self._segments_done(job, spec.segments))
-=======
-            return self._done(job)
->>>>>>> main
+            return self._done(job) if job.spec.segments is None else self._segments_done(job)
         except _RejectedError as error:
             return Rejected(id, str(error), error.duration_s)
         except StoppedError:
