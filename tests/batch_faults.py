@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -232,7 +233,7 @@ class Acts(Quick):
     ``model`` and ``memory`` fail in the second segment. ``heedless`` does not ask whether to stop,
     ``patient`` waits between the segments until it must stop, ``deaf`` sleeps there. ``malformed`` reports an
     impossible segment, ``stops`` stops without being asked, ``resources`` reports its threads and workers as
-    samples.
+    samples, ``warns`` logs from a thread of its own as libraries do.
     """
 
     obeys = False
@@ -256,6 +257,10 @@ class Acts(Quick):
                 raise ModelError("no layer allocates this", no_memory=title == "memory")
             case "malformed":
                 self._on_event(SegmentCommitted("", title, -1, samples=1, faces=0, size_bytes=0))
+            case "warns":
+                warning = threading.Thread(target=_warn)
+                warning.start()
+                warning.join()
             case "stops":
                 raise StoppedError("of its own accord")
             case "deaf":
@@ -265,6 +270,12 @@ class Acts(Quick):
                     time.sleep(0.01)
         if title != "heedless" and self._stop():
             raise StoppedError("it was asked to end")
+
+
+def _warn() -> None:
+    log = logging.getLogger("library.decoder")
+    log.info("nothing of interest")
+    log.warning("http://me:secret@example.org/a: %d frames are damaged", 3)
 
 
 def acts() -> AnalyzerFactory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from analyzer.batch.protocol import (
     Failed,
     JobEvent,
     JobSpec,
+    Logged,
     Opened,
     Placed,
     Progress,
@@ -290,6 +292,33 @@ def test_models_stay_loaded_for_the_next_job_with_the_same_settings(tmp_path: Pa
     assert made == [Settings(video=False), other]
 
 
+def test_warnings_are_bounded_and_end_with_the_job(tmp_path: Path) -> None:
+    log, root = logging.getLogger("library"), logging.getLogger()
+    before = list(root.handlers)
+
+    class Noisy(Acts):
+        def load(self) -> None:
+            log.warning("slow to load")
+
+        def analyze(self, *given: Any) -> Any:
+            try:
+                raise ValueError("the cause")
+            except ValueError:
+                log.exception("a" * 10**5)
+            for number in range(1000):
+                log.warning("frame %d", number)
+            return super().analyze(*given)
+
+    events = emitted(Worker(Noisy), job(tmp_path))
+    logged = [event for event in events if isinstance(event, Logged)]
+    assert isinstance(events[0], Logged) and isinstance(events[1], Ready)
+    assert [event.message for event in logged[:3:2]] == ["slow to load", "frame 0"]
+    assert (logged[1].level, len(logged[1].message)) == ("ERROR", 2000)
+    assert logged[1].message.startswith("aaa") and logged[1].message.endswith("ValueError: the cause")
+    assert len(logged) == 30 and "further warnings of this job are not logged" in logged[-1].message
+    assert root.handlers == before
+
+
 # --- the contract of every executor -------------------------------------------------------------------
 
 
@@ -439,6 +468,17 @@ def test_a_job_has_the_resources_that_it_names(
         # One machine of a cluster has no more than a slot for a job.
         expected = 21 if make_executor is ray_executor else threads * 10 + workers
         assert found == [expected] * 2
+
+
+def test_warnings_of_a_job_are_its_events(executor: Executor, tmp_path: Path) -> None:
+    spec = job(tmp_path, "warns")
+    events = run(executor, spec)
+    (logged,) = [replace(event, node="") for event in events if isinstance(event, Logged)]
+    assert logged == Logged(
+        spec.job_id, "WARNING", "library.decoder", "http://example.org/a: 3 frames are damaged"
+    )
+    assert segments(events) == [0, 1] and isinstance(events[-1], Done)
+    assert not [event for event in run(executor, job(tmp_path)) if isinstance(event, Logged)]
 
 
 def test_closing_ends_all_jobs_without_further_events(

@@ -616,6 +616,8 @@ def test_a_new_ledger_does_not_inherit_the_log_of_a_lost_one(path: Path, tmp_pat
 # --- versions ----------------------------------------------------------------------------------------
 
 
+_OLD_NAMES = 3
+"""The last version with the old names."""
 TITLE = 'he said "dead": "state": "dead"'
 """Looks like a value that is renamed."""
 RUN_COUNTS = {"people": 2, "analysed_s": 9.5, "faces_judged": 7}
@@ -626,11 +628,11 @@ BATCH_COUNTS = {
 
 
 def write_old(path: Path, version: int) -> None:
-    """A ledger as an older version wrote it: its tables, columns, states and keys have their old names."""
+    """A ledger as an older version wrote it; up to 3, columns, states and keys have their old names."""
     path.parent.mkdir()
     states = ("new", "claimed", "downloaded", "analysing", "done", "skipped", "failed", "dead")
     with contextlib.closing(sqlite3.connect(path)) as db:
-        for script in module._MIGRATIONS[:version]:
+        for script in module._MIGRATIONS[: min(version, _OLD_NAMES)]:
             db.executescript(script)
         for id, state in enumerate(states, 1):
             db.execute(
@@ -649,6 +651,9 @@ def write_old(path: Path, version: int) -> None:
             db.execute("INSERT INTO nights VALUES (1, 1, 2, 'finished', ?)", (json.dumps(BATCH_COUNTS),))
         if version >= 3:
             db.execute("UPDATE videos SET parts_key = 'k' WHERE id = 7")
+        db.commit()
+        for script in module._MIGRATIONS[_OLD_NAMES:version]:
+            db.executescript(script)
         db.execute(f"PRAGMA user_version = {version}")
         db.execute(f"PRAGMA application_id = {module._APPLICATION_ID}")
         db.commit()

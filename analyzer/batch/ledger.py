@@ -18,6 +18,7 @@ With a write-ahead log and ``synchronous=FULL``, committed transactions survive 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sqlite3
@@ -44,6 +45,7 @@ __all__ = [
     "Listed",
     "State",
     "Work",
+    "WorkerRow",
     "health",
     "is_running",
     "lock_ledger",
@@ -186,6 +188,22 @@ _MIGRATIONS = (
         '"dead":', '"abandoned":'),
         '"state": "dead"', '"state": "abandoned"');
     """,
+    # 5: what the workers of the present batch run do
+    """
+    CREATE TABLE workers (
+        worker INTEGER PRIMARY KEY,
+        node TEXT NOT NULL,
+        pid INTEGER,
+        state TEXT NOT NULL,
+        video INTEGER,
+        first_segment INTEGER,
+        end_segment INTEGER,
+        since REAL NOT NULL,
+        done_s REAL NOT NULL,
+        expected_s REAL,
+        seen_at REAL NOT NULL
+    );
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 """A batch upgrades an older ledger when it opens it. Scripts that were released never change."""
@@ -246,6 +264,32 @@ class Work:
     """Prefix of its segments' names in the run's folder; None: none were begun."""
     changed_at: float
     run: Path | None
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """What a worker of the present batch run does. The fields are the columns."""
+
+    worker: int
+    """Number within the executor."""
+    node: str
+    """Name of its machine."""
+    pid: int | None
+    state: str
+    """An `analyzer.batch.executors.base.WorkerState`."""
+    video: int | None
+    """Row of its video."""
+    first_segment: int | None
+    end_segment: int | None
+    """The segment after the last, if it analyzes only some."""
+    since: float
+    """When it came into this state, in seconds since 1970."""
+    done_s: float
+    """Seconds of video that it has analyzed."""
+    expected_s: float | None
+    """Seconds of video that it has to analyze."""
+    seen_at: float
+    """When this was known, in seconds since 1970."""
 
 
 @contextlib.contextmanager
@@ -807,21 +851,47 @@ class Ledger:
     def begin_batch_run(self) -> int:
         """Record that a batch run begins, and return its id."""
         with self._transaction() as db:
+            db.execute("DELETE FROM workers")  # of one that was killed
             return int(
                 db.execute("INSERT INTO batch_runs (started_at) VALUES (?)", (self._now(),)).lastrowid or 0
             )
 
     def end_batch_run(self, id: int, outcome: str, counts: Mapping[str, Any]) -> None:
         """Record how a batch run has ended."""
-        self._change(
-            "UPDATE batch_runs SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
-            self._now(),
-            outcome,
-            json.dumps(counts),
-            id,
-        )
+        with self._transaction() as db:
+            db.execute("DELETE FROM workers")
+            db.execute(
+                "UPDATE batch_runs SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
+                (self._now(), outcome, json.dumps(counts), id),
+            )
+
+    def set_workers(self, workers: Sequence[WorkerRow]) -> None:
+        """Record what the workers do now, in place of what was recorded before."""
+        names = [each.name for each in dataclasses.fields(WorkerRow)]
+        with self._transaction() as db:
+            db.execute("DELETE FROM workers")
+            db.executemany(
+                f"INSERT INTO workers ({', '.join(names)}) VALUES ({_marks(names)})",
+                [tuple(vars(worker).values()) for worker in workers],
+            )
 
     # -- reading
+
+    def workers(self) -> list[tuple[WorkerRow, str | None]]:
+        """Return what the workers do, each with the title or source of its video.
+
+        None if no batch is running.
+        """
+        if not is_running(self.path):
+            return []
+        rows = self._rows(
+            "SELECT workers.*, coalesce(videos.title, videos.source) AS shown FROM workers"
+            " LEFT JOIN videos ON videos.id = workers.video ORDER BY workers.worker"
+        )
+        found = [dict(row) for row in rows]
+        return [
+            (WorkerRow(**{name: row[name] for name in row if name != "shown"}), row["shown"]) for row in found
+        ]
 
     def counts(self) -> dict[str, int]:
         """Count the videos of each state; states without a video are missing."""

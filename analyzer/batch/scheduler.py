@@ -63,6 +63,7 @@ from analyzer.batch.protocol import (
     video_of,
 )
 from analyzer.batch.queue import Entry, WorkQueue
+from analyzer.batch.workers import rows_of
 from analyzer.errors import LedgerError, OutputError, SourceErrorKind, StoppedError
 from analyzer.settings import Settings
 from analyzer.util.callbacks import Callback
@@ -80,6 +81,7 @@ _EXIT_POLLS = 100
 """How often to ask for the ends of canceled jobs when the run ends by an error."""
 
 _DISK_EVERY_S = 2.0
+_WORKERS_EVERY_S = 3.0
 
 _MAX_INTERRUPTIONS = 10
 """A video during which the whole batch was killed this often without any progress is held to be the cause."""
@@ -245,6 +247,8 @@ class _Run:
         self._job_ids = itertools.count(1)
         self._deadline = math.inf if budget_s is None else context.clock.monotonic() + budget_s
         self._disk_checked_at = -math.inf
+        self._workers_noted_at = -math.inf
+        self._workers_idle = True
         self._cancelled = False
         self._unwanted: set[int] = set()
         """Rows whose job or download was canceled and has not ended yet."""
@@ -296,6 +300,7 @@ class _Run:
         for fetched in self._downloads.collect():
             self._fetched(fetched)
         self._start_jobs()
+        self._note_workers()
         self._start_downloads()
         if self._running:
             for event in self._executor.events(_POLL_S):
@@ -387,6 +392,18 @@ class _Run:
                     f"less than {context.jobs.reserve_mb} MB are left in {context.jobs.out}: free some "
                     "space, then run the same command again",
                 )
+
+    def _note_workers(self) -> None:
+        """Record what the workers do now and then, for ``batch status``."""
+        now = self._context.clock.monotonic()
+        if now - self._workers_noted_at < _WORKERS_EVERY_S or (self._workers_idle and not self._running):
+            return
+        self._workers_noted_at = now
+        videos = {job_id: entry.work.id for job_id, entry in self._running.items()}
+        rows = rows_of(self._executor.workers(), videos, self._context.clock.time())
+        self._workers_idle = not videos
+        with contextlib.suppress(LedgerError):  # what matters fails by itself
+            self._context.ledger.set_workers(rows)
 
     # -- canceled sources
 
@@ -584,7 +601,14 @@ class _Run:
             case Rendering():
                 context.on_event(events.Rendering.name, id, {"fraction": event.share})
             case Logged():
-                context.log("logged", id, level=event.level, logger=event.logger, message=event.message)
+                context.log(
+                    "logged",
+                    id,
+                    node=event.node or None,
+                    level=event.level,
+                    logger=event.logger,
+                    message=event.message,
+                )
             case Placed():
                 context.log("placed", id, node=event.node, segments=event.segments)
 

@@ -8,21 +8,25 @@ reported.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from analyzer.batch.config import Filters
 from analyzer.batch.failure_policy import Phase, failure_of
 from analyzer.batch.protocol import (
+    FINAL,
     Done,
     Failed,
     JobEvent,
     JobSpec,
+    Logged,
     Opened,
     Progress,
     Ready,
@@ -38,12 +42,18 @@ from analyzer.runs.folders import run_folder
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.system import give_back_memory, resident_mb
+from analyzer.util.text import shorten
+from analyzer.util.urls import redacted_text
 
 __all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker", "published_run"]
 
 log = logging.getLogger(__name__)
 
 _PROGRESS_EVERY_S = 0.5
+_MOST_LOGGED = 30
+"""Warnings and errors of a job that are passed on: a library may log one for each frame."""
+_LONGEST_LOGGED = 2000
+_LONGEST_READ = 50_000
 Emit = Callable[[JobEvent], None]
 
 
@@ -88,22 +98,31 @@ class Worker:
         Args:
             spec: The job.
             emit: Called with `Ready` once the models are loaded, then with each event, the last of which is
-                `Done`, `Failed`, `Rejected` or `Stopped`.
+                `Done`, `Failed`, `Rejected` or `Stopped`. Warnings and errors that are logged are events too,
+                also before `Ready`. Called from several threads, one at a time.
             cancelled: Called several times a second, also from other threads; once true, the job ends.
         """
-        self._job = job = _Job(spec, emit, cancelled)
+        with _forwarding(spec.job_id, emit) as emit_one:
+            self._job = job = _Job(spec, emit_one, cancelled)
+            try:
+                last = self._last(job)
+            finally:
+                self._job = None
+        emit(last)  # no warning may follow it
+        give_back_memory()
+
+    def _last(self, job: _Job) -> FINAL:
+        """Run a job; return its last event."""
+        id = job.spec.job_id
         try:
-            emit(self._done(job))
+            return self._done(job)
         except _RejectedError as error:
-            emit(Rejected(spec.job_id, str(error), error.duration_s))
+            return Rejected(id, str(error), error.duration_s)
         except StoppedError:
-            emit(Stopped(spec.job_id))
+            return Stopped(id)
         except Exception as error:  # noqa: BLE001 - one video must not end the others
             failure = failure_of(error, job.phase)
-            emit(Failed(spec.job_id, failure.kind, failure.phase, failure.error))
-        finally:
-            self._job = None
-            give_back_memory()
+            return Failed(id, failure.kind, failure.phase, failure.error)
 
     def _done(self, job: _Job) -> Done:
         spec = job.spec
@@ -133,6 +152,53 @@ class Worker:
 
     def _stopped(self) -> bool:
         return self._job is not None and self._job.cancelled()
+
+
+class _Forwarder(logging.Handler):
+    """Emits warnings and errors as events of a job, the first ones of many."""
+
+    def __init__(self, job_id: int, emit: Emit) -> None:
+        super().__init__(logging.WARNING)
+        self._job_id = job_id
+        self._emit_event = emit
+        self._left = _MOST_LOGGED
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Emit an event; libraries log from their own threads, too."""
+        if self._left == 0:
+            return
+        self._left -= 1
+        try:
+            text = self.format(record)  # with the traceback, if it has one
+            text = redacted_text(shorten(text, _LONGEST_READ, tail=_LONGEST_READ // 2))
+        except Exception:  # noqa: BLE001 - as the handlers of the standard library
+            self.handleError(record)
+            return
+        if self._left == 0:
+            text += f" (further warnings of this job are not logged: there were {_MOST_LOGGED})"
+        shown = shorten(text, _LONGEST_LOGGED, tail=_LONGEST_LOGGED // 2)
+        self._emit_event(Logged(self._job_id, record.levelname, record.name, shown))
+
+
+@contextlib.contextmanager
+def _forwarding(job_id: int, emit: Emit) -> Iterator[Emit]:
+    """Emit warnings and errors that are logged meanwhile; yields an `emit` for threads side by side."""
+    lock, ended = threading.RLock(), False
+
+    def emit_one(event: JobEvent) -> None:
+        with lock:
+            if not ended:
+                emit(event)
+
+    handler, root = _Forwarder(job_id, emit_one), logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield emit_one
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        with lock:  # a thread may be about to log
+            ended = True
 
 
 def published_run(spec: JobSpec) -> Done | None:

@@ -17,6 +17,7 @@ import click
 
 from analyzer.batch.ledger import Ledger, State, is_running
 from analyzer.batch.summary import ENDINGS, summary, utc_minute
+from analyzer.batch.workers import Worker, by_node, judged
 from analyzer.cli.text import left_out_text, show_error
 from analyzer.errors import LedgerError
 from analyzer.util.durations import duration_text, rough_duration
@@ -220,6 +221,7 @@ def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
     for run in ledger.batch_runs(1):
         ended = run["outcome"] or ("still running" if is_running(ledger.path) else "killed")
         lines.append(f"  last batch run: started {_moment(run['started_at'])}, {ENDINGS.get(ended, ended)}")
+    lines += _describe_workers(judged(ledger.workers()))
     for host in ledger.hosts():
         lines.append(f"  paused: {one_line(host['host'])} until {_moment(host['paused_until'])}")
     rows = ledger.videos(states, limit)
@@ -234,6 +236,39 @@ def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
     if shown > len(rows):
         lines.append(f"  ... and {shown - len(rows)} more: --limit {shown}")
     return "\n".join(lines)
+
+
+def _describe_workers(workers: list[Worker]) -> list[str]:
+    """Describe machines, then workers: stragglers first."""
+    nodes = by_node(workers)
+    waiting = sum(not one.node for one in workers)
+    lines = [f"  {counted(waiting, 'worker')} without a machine: none has room"] if waiting else []
+    if nodes:
+        lines.append(f"  {'workers':>9}  {'working':>7}  {'speed':>7}  machine")
+    for node in nodes[:_MAX_ROWS]:
+        lines.append(
+            f"  {node.workers:>9}  {node.working:>7}  {_speed(node.rate or None):>7}  {one_line(node.node)}"
+        )
+    lines += _more(len(nodes), "machines")
+    busy = [one for one in workers if one.video is not None]
+    if busy:
+        lines.append(f"  {'worker':>9}  {'state':<8}  {'for':>7}  {'speed':>7}  {'machine':<16}  video")
+    for one in busy[:_MAX_ROWS]:
+        part = f" (segments {one.segments[0]} to {one.segments[1] - 1})" if one.segments else ""
+        slow = f": {_STRAGGLERS[one.straggler]}" if one.straggler else ""
+        lines.append(
+            f"  {one.worker:>9}  {one.state:<8}  {rough_duration(one.since_s):>7}  {_speed(one.rate):>7}  "
+            f"{shorten(one_line(one.node), 16):<16}  {one_line(one.title or '')}{part}{slow}"
+        )
+    return lines + _more(len(busy), "workers")
+
+
+def _speed(rate: float | None) -> str:
+    """How many times as fast as it plays."""
+    return "" if rate is None else f"{rate:.1f}x"
+
+
+_STRAGGLERS = {"slow": "much slower than the others", "long": "much longer than the others"}
 
 
 def _why(row: dict[str, Any]) -> str:

@@ -392,8 +392,9 @@ def _exit_code(work: Callable[[], int]) -> int:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def status(states: tuple[str, ...], *, limit: int, as_json: bool, **location: Any) -> None:
-    """Show the videos in the ledger, the latest change first."""
+    """Show what the workers of a batch run do, and the videos in the ledger, the latest change first."""
     from analyzer.batch.ledger import Ledger, State
+    from analyzer.batch.workers import by_node, judged
     from analyzer.cli.batch import describe_status
 
     wrong = [state for state in states if state not in list(State)]
@@ -406,11 +407,14 @@ def status(states: tuple[str, ...], *, limit: int, as_json: bool, **location: An
             if not as_json:
                 click.echo(describe_status(ledger, list(states), limit))
                 return DONE
+            workers = judged(ledger.workers())
             document = {
                 "ledger": str(path),
                 "counts": ledger.counts(),
                 "hosts": ledger.hosts(),
                 "batch_runs": ledger.batch_runs(),
+                "nodes": [vars(node) for node in by_node(workers)],
+                "workers": [vars(worker) for worker in workers],
                 "videos": ledger.videos(states, limit),
             }
             click.echo(json.dumps(document, indent=2, ensure_ascii=False))

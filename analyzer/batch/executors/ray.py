@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import logging
 import math
+import os
 import shutil
 import time
 from collections import deque
@@ -226,7 +227,7 @@ class RayExecutor:
         self._out: deque[JobEvent] = deque()
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ray-executor")
         self._inside = self._closed = False
-        self._connected = connect(address, cpus * max(1, slots))
+        self._connected = connect(address, cpus * slots or max(cpus, os.cpu_count() or 1))
         self._looked_up = time.monotonic()
         self._slots = slots or 1
         self._look_up()
@@ -490,9 +491,7 @@ class RayExecutor:
                     return
                 job.segments.add(event.segment)
                 job.losses = 0
-            if isinstance(event, Logged):
-                event = replace(event, node=actor.node)
-            self._out.append(event)
+            self._out.append(replace(event, node=actor.node) if isinstance(event, Logged) else event)
 
     # -- ends of jobs
 
