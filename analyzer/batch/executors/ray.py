@@ -15,6 +15,7 @@ import itertools
 import logging
 import math
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,6 @@ import ray
 from ray.exceptions import RayError
 
 from analyzer.batch.config import Jobs
-from analyzer.batch.executors._stand_in import write_piece
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.ray_cluster import (
@@ -60,8 +60,9 @@ from analyzer.batch.protocol import (
 from analyzer.batch.worker import published_run
 from analyzer.errors import OutputError
 from analyzer.runs.folders import run_folder
-from analyzer.runs.run import CORRECTIONS_FILE, publish
+from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore, part_stores
+from analyzer.runs.transfer import DamagedRunError, RunReceiver
 from analyzer.settings import Settings
 from analyzer.util.locks import run_lock
 
@@ -124,6 +125,8 @@ class _Job:
     staging: Path
     lock: contextlib.ExitStack
     """Keeps others out of the folder."""
+    receiver: RunReceiver | None = None
+    """Of the files of its run, which have begun to arrive."""
     ending: JobEvent | None = None
     """Its last event, once no station works on it."""
     losses: int = 0
@@ -590,19 +593,28 @@ def _store(job: _Job, reports: Sequence[Report]) -> tuple[list[JobEvent], Except
     events: list[JobEvent] = []
     try:
         for report in reports:
-            if report.piece is not None:
-                write_piece(job.staging, report.piece)
+            if report.files:
+                _clear(job.staging)  # perhaps from a station that was lost
+                job.receiver = RunReceiver(job.staging, report.files)
+            if report.piece is not None and job.receiver is not None:
+                job.receiver.receive(report.piece)
             if report.part is not None:
                 PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
             if isinstance(report.event, Done) and isinstance(job.ending, Stopped | None):
-                publish(job.staging, job.folder)
-                PartStore(job.folder, "").clear()
+                if job.receiver is None:
+                    raise DamagedRunError("a run has no files")
+                job.receiver.publish(job.folder, job.spec.video)
                 events.append(replace(report.event, run=job.folder.name))
             elif report.event is not None:
                 events.append(report.event)
     except Exception as error:  # noqa: BLE001 - it fails its job and no other
         return events, error
     return events, None
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def _status(actor: _Actor) -> WorkerStatus:

@@ -145,13 +145,12 @@ def probe(needs: Needs, settings: Sequence[Settings]) -> list[Facts]:
             + (f" and {needs.gpus:g} GPUs" if needs.gpus else "")
             + ": add one, or set less with [executor] cpus, memory_mb or gpus"
         )
-    asked = ray.remote(_answer).options(num_cpus=0)
-    answers = {
-        asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            list(settings)
-        ): node
-        for node in nodes
-    }
+    asked = ray.remote(_answer)
+    answers = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ref = asked.options(num_cpus=0, scheduling_strategy=there).remote(list(settings))
+        answers[ref] = node
     wanted = [models_hash_here(one) for one in settings]
     ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=_PROBE_S)
     found = []
