@@ -92,6 +92,7 @@ _ACTORS_PER_S = 100
 """Among so many actors, each reports its progress once a second at most."""
 _PROGRESS_S = 0.5
 _STORING_S = 0.01
+_MEDIA_KINDS = frozenset(MediaErrorKind)
 _OPEN = 0, 0
 """Of `JobSpec.segments`: open the video, no more."""
 _CALLED_AT_ONCE = 8
@@ -141,6 +142,8 @@ class _Job:
     opened: Opened | None = None
     spread: Spread | None = None
     """Which segments several stations analyze."""
+    finishing: bool = False
+    """Whether one of them has the whole job now, or is to get it."""
     over: bool = False
     """Whether its last event is on its way to the caller."""
 
@@ -503,7 +506,7 @@ class RayExecutor:
         elif isinstance(event, SegmentsDone):
             self._segments_done(unit)
         elif isinstance(event, FINAL):
-            if isinstance(event, Failed) and event.kind in MediaErrorKind:
+            if isinstance(event, Failed) and event.kind in _MEDIA_KINDS:
                 PartStore(job.folder, "").clear()  # another attempt would end the same way
             self._end(job, event)
         else:
@@ -545,7 +548,8 @@ class RayExecutor:
             job.spread.ended(unit.segments)
         elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
             job.spread = Spread(opened.expected or 0, opened.completed)
-        if job.spread is None or job.spread.is_done:
+        if (job.spread is None or job.spread.is_done) and not job.finishing:
+            job.finishing = True
             self._units.appendleft(_Unit(job, opened_before=True))
 
     # -- ends of jobs
