@@ -207,11 +207,17 @@ class Quick:
         (folder / "run.json").write_text(json.dumps(info))
         return SimpleNamespace(folder=folder, info=info)
 
-    def _segments(self, folder: Path, video: Video) -> None:
+    def commit_segments(self, video: Video, out: Path, segments: tuple[int, int]) -> None:
+        """Commit some segments, without faults."""
+        self._segments(out / run_name(video.title, video.video_id), video, range(*segments))
+
+    def _segments(self, folder: Path, video: Video, numbers: range = range(SEGMENTS)) -> None:
         parts = _parts(folder)
         kept = tuple(parts.segments())
         self._on_event(Opened("", video.title, None, SEGMENTS, kept, parts.key))
-        for number in range(len(kept), SEGMENTS):
+        for number in numbers:
+            if number in kept:
+                continue
             self.between_segments(number)
             if self._stop():
                 raise StoppedError("asked to end")
@@ -240,16 +246,26 @@ class Acts(Quick):
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         """`analyzer.job.VideoAnalyzer.analyze`."""
+        self._act(video, out, range(2))
+        return super().analyze(video, out, timings)
+
+    def commit_segments(self, video: Video, out: Path, segments: tuple[int, int]) -> None:
+        """`analyzer.job.VideoAnalyzer.commit_segments`."""
+        self._act(video, out, range(*segments))
+
+    def _act(self, video: Video, out: Path, numbers: range) -> None:
         parts = _parts(out / run_name(video.title, video.video_id))
-        self._on_event(Opened("", video.title, video.duration_s, 2, (), parts.key))
-        for number in range(2):
+        kept = tuple(parts.segments())
+        self._on_event(Opened("", video.title, video.duration_s, 2, kept, parts.key))
+        for number in numbers:
+            if number in kept:
+                continue
             if number:
                 self._between(video.title)
             samples = 1
             if video.title == "resources":
                 samples = self._settings.threads * 10 + self._settings.workers
             self._commit(parts, video.title, number, samples=samples)
-        return super().analyze(video, out, timings)
 
     def _between(self, title: str) -> None:
         match title:
@@ -297,6 +313,7 @@ class Fragile:
 
         self._analyzer = VideoAnalyzer(settings, on_event, cancelled=stop)
         self.load = self._analyzer.load
+        self.commit_segments = self._analyzer.commit_segments
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         match _mark_of(video.paths[0]):

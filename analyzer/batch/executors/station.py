@@ -23,7 +23,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import analyzer
-from analyzer.batch.executors._stand_in import Piece, pieces
 from analyzer.batch.executors.local import LocalExecutor, Prepare
 from analyzer.batch.protocol import (
     FINAL,
@@ -41,6 +40,7 @@ from analyzer.errors import AnalyzerError, OutputError
 from analyzer.runs.folders import run_name
 from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore
+from analyzer.runs.transfer import Piece, RunFile, pieces, run_files
 from analyzer.settings import Settings
 from analyzer.util.locks import file_lock, is_locked
 
@@ -87,8 +87,10 @@ class Report:
     event: JobEvent | None = None
     part: Packed | None = None
     """Of the event's segment."""
+    files: tuple[RunFile, ...] = ()
+    """Of the published run."""
     piece: Piece | None = None
-    """Of a file of the published run; all of them come before `Done`."""
+    """Of one of these files; all of them come before `Done`."""
 
 
 def versions() -> dict[str, str]:
@@ -230,7 +232,10 @@ class Station:
                 packed = PartStore(self._run, self._key).pack(event.segment)
                 part = Packed(self._key, event.segment, packed)
             case Done():
-                for piece in pieces(out / event.run, _PIECE_BYTES):
+                run = out / event.run
+                files = run_files(run, downloads=False)
+                self._reports.put(Report(files=tuple(files)), 0)
+                for piece in pieces(run, files, _PIECE_BYTES):
                     self._reports.put(Report(piece=piece), len(piece.content))
         if isinstance(event, FINAL):
             self._cancelled.discard(event.job_id)
