@@ -196,10 +196,11 @@ def sizes(costs: Costs) -> dict[str, Any]:
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "as this version works": ({}, {}),
     "parts written by the driver's one thread": ({"commit_threads": 1}, {}),
-    "long videos spread only when slots are free": ({"long_segments": None}, {}),
+    "long videos spread only when slots are free": ({"spreads_long": False}, {}),
+    "ranges as small as for one video alone": ({"small_ranges": True}, {}),
     "rows of the ledger written together": ({"rows_together": True}, {}),
     "a disk that flushes in 1 ms": ({}, {"sync_s": 0.001}),
-    "segments of 300 s": ({"long_segments": 6}, {"segment_s": 300.0}),
+    "segments of 300 s": ({}, {"segment_s": 300.0}),
     "10 drivers with ledgers of their own": ({"drivers": 10}, {}),
     "4 drivers, a disk that flushes in 1 ms": ({"drivers": 4}, {"sync_s": 0.001}),
 }
@@ -266,12 +267,12 @@ def sources(costs: Costs) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for mbit in (1.4, 4.0):
         for nodes in (10, 100):
-            for most in (None, 8):
-                found[f"sent|{mbit}|{nodes}|{most or 'all'}"] = run(
+            for limited in (True, False):
+                found[f"sent|{mbit}|{nodes}|{'some' if limited else 'all'}"] = run(
                     workload("television", nodes, costs),
                     Cluster(nodes=nodes, shared=False),
                     dataclasses.replace(costs, source_mb=mbit / 8),
-                    Product(spread_nodes=most),
+                    Product(limits_copies=limited),
                     SEEDS[:1],
                 )
     for count in (1, 10):

@@ -22,6 +22,7 @@ from typing import Any
 import simpy
 
 from analyzer.batch.config import Limits, Pace, Retry
+from analyzer.batch.executors.spread import Spread, is_worth_spreading, most_nodes
 from analyzer.batch.failure_policy import Failure, delay_s
 from analyzer.batch.scheduler import slots_each
 
@@ -93,13 +94,15 @@ class Product:
     """Time between two messages of an actor that has nothing else to say."""
     actors_per_s: float = 100.0
     """The most of such messages that the driver wants in a second."""
-    long_segments: int | None = 30
-    """Videos with at least this many segments are spread, however many other videos there are; None: a video
-    is spread only if there are fewer videos than actors."""
+    spreads_long: bool = True
+    """Whether long videos are spread also while others wait; otherwise only if there are fewer videos than
+    actors."""
+    small_ranges: bool = False
+    """Whether ranges are made for all actors, though several videos are spread at once."""
     drivers: int = 1
     """Drivers with ledgers of their own, each with its share of nodes and videos."""
-    spread_nodes: int | None = None
-    """The most nodes that a video is sent to; None: any number."""
+    limits_copies: bool = True
+    """Whether a video that is sent goes to `most_nodes` nodes at most."""
 
 
 @dataclass(frozen=True)
@@ -306,18 +309,12 @@ class _Job:
     segment_work_s: float
     """Of an actor as fast as most."""
     segments: int
-    missing: list[tuple[int, int]]
-    """Ranges that nobody has: from the first to before the second."""
     mb: float
+    left: int
+    """Segments that are not committed, unless it is spread."""
     share: int = 1
     """Slots that the scheduler has given to it."""
-    out: int = 0
-    """Ranges that actors have."""
-    nodes: set[int] = field(default_factory=set)
-
-    @property
-    def left(self) -> int:
-        return sum(last - first for first, last in self.missing)
+    spread: Spread | None = None
 
 
 @dataclass(eq=False)
@@ -367,7 +364,7 @@ class _Model:
         costs, rng = self.costs, self.rng
         segments = max(1, math.ceil(video_s / costs.segment_s))
         work_s = video_s * costs.analysis * _spread(rng, self.workload.content)
-        return _Job(video_s, work_s / segments, segments, [(0, segments)], video_s * costs.source_mb)
+        return _Job(video_s, work_s / segments, segments, video_s * costs.source_mb, segments)
 
     def run(self) -> Outcome:
         for _ in range(self.cluster.nodes):
@@ -466,10 +463,9 @@ class _Model:
         self.offer()
 
     def _is_spread(self, job: _Job) -> bool:
-        long = self.product.long_segments
-        if long is not None and job.segments >= long:
-            return True
-        return job.share > 1 and job.segments >= 2 * job.share
+        if job.share == 1 and not self.product.spreads_long:
+            return False
+        return is_worth_spreading(job.segments - 1, job.share)
 
     def _ended(self) -> None:
         self.unfinished -= 1
@@ -489,63 +485,65 @@ class _Model:
     def _next(self, actor: _Actor) -> _Unit | None:
         if self.waiting:
             return self.waiting.popleft()
+        workers = len(self.actors)
+        if not self.product.small_ranges:
+            workers = max(1, workers // max(1, len(self.spread)))
         for job in self.spread:
-            most = self.product.spread_nodes
-            if job.missing and (most is None or actor.node.number in job.nodes or len(job.nodes) < most):
-                first, last = job.missing.pop()
-                size = max(1, job_range(job.left + last - first, len(self.actors)))
-                if last - first > size:
-                    job.missing.append((first + size, last))
-                    last = first + size
-                job.out += 1
-                job.nodes.add(actor.node.number)
-                return _Unit(job, "range", (first, last))
+            assert job.spread is not None
+            given = job.spread.next(str(actor.node.number), workers)
+            if given is not None:
+                if not job.spread.missing:
+                    self.spread.remove(job)
+                return _Unit(job, "range", given)
         return None
 
     def ended(self, unit: _Unit) -> None:
         """An actor has done what it was given, and the driver knows."""
         job = unit.job
         if unit.kind == "open":
-            job.missing = [(first, min(last, job.segments - 1)) for first, last in job.missing]
-            job.missing = [one for one in job.missing if one[0] < one[1]]
+            job.spread = Spread(job.segments, (), nodes=self._most_nodes(job))
             self.spread.append(job)
         elif unit.kind == "range":
-            job.out -= 1
-        if unit.kind in ("whole", "finish"):
+            self._range_ended(unit, unit.range[1] - unit.range[0])
+        else:
             self.running -= 1
             self._ended()
             if not self.done.triggered:
                 self.start_jobs()
-        elif job in self.spread and not job.missing and not job.out:
-            self.spread.remove(job)
-            self.waiting.append(_Unit(job, "finish"))
         self.offer()
+
+    def _most_nodes(self, job: _Job) -> int | None:
+        cluster = self.cluster
+        if cluster.shared or not self.product.limits_copies:
+            return None
+        return most_nodes(
+            job.segments * job.segment_work_s,
+            round(job.mb * 1e6),
+            bytes_per_s=cluster.network_mb_s * 1e6,
+            workers_per_node=cluster.actors_per_node,
+        )
+
+    def _range_ended(self, unit: _Unit, committed: int) -> None:
+        job, first = unit.job, unit.range[0]
+        assert job.spread is not None
+        for segment in range(first, first + committed):
+            job.spread.committed(segment)
+        if job.spread.ended(unit.range) and job not in self.spread:
+            self.spread.insert(0, job)
+        if job.spread.finished:
+            self.waiting.append(_Unit(job, "finish"))
 
     def lost(self, unit: _Unit, committed: int) -> Iterator[Any]:
         """An actor was lost with its node; what is committed of its unit stays."""
         self.outcome.losses += 1
         yield self.env.timeout(self.cluster.notice_s)
-        job = unit.job
-        first, last = unit.range
-        if unit.kind == "whole":
-            start, end = job.missing[0]
-            job.missing = [(start + committed, end)]
-            self.waiting.appendleft(_Unit(job, "whole"))
-        elif unit.kind == "range":
-            job.out -= 1
-            if first + committed < last:
-                job.missing.append((first + committed, last))
-            elif not job.missing and not job.out:
-                self.spread.remove(job)
-                self.waiting.appendleft(_Unit(job, "finish"))
+        if unit.kind == "range":
+            self._range_ended(unit, committed)
         else:
+            if unit.kind == "whole":
+                unit.job.left -= committed
             self.waiting.appendleft(unit)
         self.offer()
-
-
-def job_range(remaining: int, actors: int) -> int:
-    """Segments of the next range of a spread video."""
-    return remaining // (3 * actors)
 
 
 class _Node:
@@ -571,6 +569,9 @@ class _Node:
         if self.lives_s < math.inf:
             yield env.timeout(self.lives_s)
             self.end()
+            for job in self.model.spread:
+                assert job.spread is not None
+                job.spread.node_lost(str(self.number))
             self.model.order_node()
 
     def end(self) -> None:

@@ -55,12 +55,12 @@ def check_accounts(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("long_segments", [30, None])
-def test_each_segment_is_committed_once_whatever_is_lost(shared: bool, long_segments: int | None) -> None:
+@pytest.mark.parametrize("spreads_long", [True, False])
+def test_each_segment_is_committed_once_whatever_is_lost(shared: bool, spreads_long: bool) -> None:
     workload = work(long_and_short, 400.0, content=0.4)
     cluster = Cluster(nodes=5, lifetime_h=0.3, shared=shared)
 
-    outcome = simulate(workload, cluster, Costs(), Product(long_segments=long_segments), seed=4)
+    outcome = simulate(workload, cluster, Costs(), Product(spreads_long=spreads_long), seed=4)
 
     assert outcome.losses > 20
     assert outcome.segments == segments(workload, 4)
@@ -95,7 +95,7 @@ def test_the_driver_saturates_at_the_rate_of_its_costs(
     cluster = dataclasses.replace(IDEAL, nodes=100)
     workload = work(lambda rng: length_s, 600 * length_s / HOUR_S)
 
-    outcome = simulate(workload, cluster, dataclasses.replace(FREE, **costs), Product(long_segments=None))
+    outcome = simulate(workload, cluster, dataclasses.replace(FREE, **costs), Product(spreads_long=False))
 
     assert outcome.videos / outcome.wall_s == pytest.approx(per_s, rel=0.05)
     assert outcome.efficiency < 0.5
@@ -127,8 +127,8 @@ def test_a_site_is_asked_one_video_after_another() -> None:
 def test_long_videos_are_spread_so_that_none_runs_alone_at_the_end() -> None:
     cluster = dataclasses.replace(IDEAL, nodes=5)
     spread, whole = (
-        simulate(work(long_and_short, 800.0), cluster, FREE, Product(long_segments=most), seed=2)
-        for most in (30, None)
+        simulate(work(long_and_short, 800.0), cluster, FREE, Product(spreads_long=always), seed=2)
+        for always in (True, False)
     )
 
     assert spread.efficiency > 0.97
