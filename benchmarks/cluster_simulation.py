@@ -99,6 +99,8 @@ class Product:
     actors."""
     small_ranges: bool = False
     """Whether ranges are made for all actors, though several videos are spread at once."""
+    longest_range: int = 15
+    """Segments in a range at most."""
     drivers: int = 1
     """Drivers with ledgers of their own, each with its share of nodes and videos."""
     limits_copies: bool = True
@@ -490,7 +492,8 @@ class _Model:
             workers = max(1, workers // max(1, len(self.spread)))
         for job in self.spread:
             assert job.spread is not None
-            given = job.spread.next(str(actor.node.number), workers)
+            least = -(-job.spread.missing // (3 * self.product.longest_range))
+            given = job.spread.next(str(actor.node.number), max(workers, least))
             if given is not None:
                 if not job.spread.missing:
                     self.spread.remove(job)
