@@ -20,7 +20,20 @@ from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.ray import RayExecutor
 from analyzer.batch.failure_policy import Phase
-from analyzer.batch.protocol import Done, Failed, JobEvent, JobSpec, Moved, Opened, Placed, Stopped
+from analyzer.batch.protocol import (
+    Done,
+    Failed,
+    JobEvent,
+    JobSpec,
+    Moved,
+    Opened,
+    Placed,
+    Progress,
+    Ready,
+    Resources,
+    Segment,
+    Stopped,
+)
 from analyzer.errors import ClusterError
 from analyzer.settings import Settings
 from testkit.clusters import cluster
@@ -167,6 +180,66 @@ def test_a_job_that_loses_every_station_fails(
     after = job(tmp_path / "out")
     executor.submit(after)
     assert isinstance(until(executor, lambda events: ended(events, after))[-1], Done)
+
+
+# --- videos that are spread over stations ------------------------------------------------------------
+
+
+def spread(out: Path, path: Path) -> JobSpec:
+    return replace(slow(out, path), resources=Resources(workers=2))
+
+
+def ranges(events: list[JobEvent]) -> list[tuple[int, int]]:
+    return [event.segments for event in events if isinstance(event, Placed) and event.segments is not None]
+
+
+def test_a_video_is_spread_over_stations(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    executor, spec = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    before = until(executor, some(spec, 1))
+    assert [worker.job_id for worker in executor.workers()] == [spec.job_id] * 2
+    events = before + until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    opening, *taken = ranges(events)
+    assert opening == (0, 0) and len(taken) > 2
+    covered = [segment for first, stop in taken for segment in range(first, stop)]
+    assert sorted(covered) == list(range(SEGMENTS - 1)), "all but the end, which the whole job reads"
+    kinds = [type(event) for event in events if isinstance(event, Ready | Opened | Done)]
+    assert kinds == [Ready, Opened, Done]
+    done_s = [event.time_s for event in events if isinstance(event, Progress)]
+    assert done_s == sorted(done_s)
+
+
+def test_a_spread_video_survives_its_stations(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    """Ranges that were lost are taken by others; nothing is analyzed twice."""
+    executor, spec = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    before = until(executor, some(spec, 2))
+    pids = [worker.pid for worker in executor.workers() if worker.job_id == spec.job_id]
+    os.kill(pids[0] or 0, signal.SIGKILL)
+    events = before + until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    assert len([event for event in events if isinstance(event, Moved)]) == 1
+
+
+def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    executor, long = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(long)
+    before = until(executor, some(long, 2))
+    short = job(tmp_path / "out")
+    executor.submit(short)
+    events = before + until(executor, lambda events: ended(events, short))
+    assert not ended(events, long)
+    executor.cancel(long.job_id)
+    stopped = until(executor, lambda events: ended(events, long))
+    assert stopped[-1] == Stopped(long.job_id)
+    again = spread(tmp_path / "out", slow_file)
+    again = replace(again, video=long.video)
+    executor.submit(again)
+    events = until(executor, lambda events: ended(events, again))
+    (opened,) = (event for event in events if isinstance(event, Opened))
+    assert len(opened.completed) >= 2, "what was finished is on the disk"
+    check_done(again, [*(Segment(0, number, 0, 0, 0) for number in opened.completed), *events])
 
 
 # --- jobs that are canceled, executors that are closed -------------------------------------------------

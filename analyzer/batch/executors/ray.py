@@ -29,6 +29,7 @@ import ray
 from ray.exceptions import RayError
 
 from analyzer.batch.config import Jobs
+from analyzer.batch.executors._spread import Spread, may_spread, worth_spreading
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.ray_cluster import (
@@ -50,15 +51,17 @@ from analyzer.batch.protocol import (
     JobSpec,
     Logged,
     Moved,
+    Opened,
     Placed,
     Progress,
     Ready,
     Segment,
+    SegmentsDone,
     Stopped,
     encode,
 )
 from analyzer.batch.worker import published_run
-from analyzer.errors import OutputError
+from analyzer.errors import MediaErrorKind, OutputError
 from analyzer.runs.folders import run_folder
 from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore, part_stores
@@ -89,6 +92,9 @@ _ACTORS_PER_S = 100
 """Among so many actors, each reports its progress once a second at most."""
 _PROGRESS_S = 0.5
 _STORING_S = 0.01
+_MEDIA_KINDS = frozenset(MediaErrorKind)
+_OPEN = 0, 0
+"""Of `JobSpec.segments`: open the video, no more."""
 _CALLED_AT_ONCE = 8
 """Calls that a station works on side by side."""
 
@@ -133,6 +139,11 @@ class _Job:
     """Stations lost since the last new segment."""
     segments: set[int] = field(default_factory=set)
     """Those reported."""
+    opened: Opened | None = None
+    spread: Spread | None = None
+    """Which segments several stations analyze."""
+    finishing: bool = False
+    """Whether one of them has the whole job now, or is to get it."""
     over: bool = False
     """Whether its last event is on its way to the caller."""
 
@@ -148,6 +159,8 @@ class _Unit:
     job: _Job
     segments: tuple[int, int] | None = None
     """As in `JobSpec`."""
+    opened_before: bool = False
+    """Whether the events of a job that begins were emitted."""
     placed: bool = False
     """Whether a station has begun it."""
 
@@ -276,7 +289,7 @@ class RayExecutor:
         except OutputError as error:
             self._fail(job, error)
             return
-        self._units.append(_Unit(job))
+        self._units.append(_Unit(job, _OPEN if may_spread(spec) else None))
         self._assign()
 
     def events(self, timeout_s: float) -> Iterator[JobEvent]:
@@ -366,12 +379,22 @@ class RayExecutor:
         self._actors.append(_Actor(next(self._numbers), handle, handle.facts.remote()))
 
     def _assign(self) -> None:
-        """Give idle stations something to do."""
+        """Give idle stations something to do: jobs in the order of their submission, then segments."""
         for actor in self._actors:
-            if not self._units:
-                return
             if actor.state is WorkerState.IDLE:
-                self._begin(actor, self._units.popleft())
+                unit = self._units.popleft() if self._units else self._next_range()
+                if unit is None:
+                    return
+                self._begin(actor, unit)
+
+    def _next_range(self) -> _Unit | None:
+        """Some segments of a job that is spread over several stations."""
+        for job in self._jobs.values():
+            if job.spread is not None and job.ending is None:
+                segments = job.spread.next(len(self._actors))
+                if segments is not None:
+                    return _Unit(job, segments)
+        return None
 
     def _begin(self, actor: _Actor, unit: _Unit) -> None:
         """Give a station something to do."""
@@ -390,7 +413,7 @@ class RayExecutor:
             encode(spec),
             expected,
             corrections.read_bytes() if corrections.exists() else None,
-            *([] if unit.segments else (ray.put(part) for part in _finished_parts(job.folder))),
+            *([] if unit.segments is not None else (ray.put(part) for part in _finished_parts(job.folder))),
         )
 
     # -- answers
@@ -458,22 +481,17 @@ class RayExecutor:
         assert actor.unit is not None
         unit, ended = actor.unit, False
         for event in events:
-            ended = isinstance(event, FINAL)
+            if isinstance(event, FINAL):
+                ended = True
+                actor.unit, actor.unwanted_at = None, None
+                actor.become(WorkerState.IDLE)
             self._reported(actor, unit, event)
+        if error is not None:
+            self._fail(unit.job, error)
         if ended:
-            self._rest(actor)
+            self._settle(unit.job)
         else:
-            if error is not None:
-                self._fail(unit.job, error)
             self._poll(actor)
-
-    def _rest(self, actor: _Actor) -> None:
-        """The station has ended its job."""
-        assert actor.unit is not None
-        job = actor.unit.job
-        actor.unit, actor.unwanted_at = None, None
-        actor.become(WorkerState.IDLE)
-        self._settle(job)
 
     def _reported(self, actor: _Actor, unit: _Unit, event: JobEvent) -> None:
         job = unit.job
@@ -482,16 +500,57 @@ class RayExecutor:
                 actor.become(WorkerState.WORKING)
             case Progress():
                 actor.done_s, actor.expected_s = event.time_s, event.duration_s
-        if isinstance(event, FINAL):
-            if job.ending is None or (isinstance(event, Done) and isinstance(job.ending, Stopped)):
-                job.ending = event
-        elif job.ending is None:
-            if isinstance(event, Segment):
-                if event.segment in job.segments:
-                    return
-                job.segments.add(event.segment)
-                job.losses = 0
-            self._out.append(replace(event, node=actor.node) if isinstance(event, Logged) else event)
+        if job.ending is not None:
+            if isinstance(event, Done) and isinstance(job.ending, Stopped):
+                job.ending = event  # it was too late to cancel it
+        elif isinstance(event, SegmentsDone):
+            self._segments_done(unit)
+        elif isinstance(event, FINAL):
+            if isinstance(event, Failed) and event.kind in _MEDIA_KINDS:
+                PartStore(job.folder, "").clear()  # another attempt would end the same way
+            self._end(job, event)
+        else:
+            self._goes_on(actor, unit, event)
+
+    def _goes_on(self, actor: _Actor, unit: _Unit, event: JobEvent) -> None:
+        job = unit.job
+        match event:
+            case Segment():
+                self._segment(job, event)
+            case Ready() | Opened() | Progress() if job.spread is not None:
+                pass  # of some of its segments
+            case Ready() | Opened() if unit.opened_before:
+                pass
+            case Logged():
+                self._out.append(replace(event, node=actor.node))
+            case Opened():
+                job.opened = event
+                self._out.append(event)
+            case _:
+                self._out.append(event)
+
+    def _segment(self, job: _Job, event: Segment) -> None:
+        """A segment is on the disk, perhaps for the second time."""
+        if event.segment in job.segments:
+            return
+        job.segments.add(event.segment)
+        job.losses = 0
+        self._out.append(event)
+        if job.spread is not None:
+            job.spread.committed(event.segment)
+            if job.opened is not None and (duration_s := job.opened.duration_s) is not None:
+                self._out.append(Progress(job.id, job.spread.share * duration_s, duration_s))
+
+    def _segments_done(self, unit: _Unit) -> None:
+        """A station has opened the video of a job, or finished some of its segments."""
+        job, opened = unit.job, unit.job.opened
+        if job.spread is not None and unit.segments is not None:
+            job.spread.ended(unit.segments)
+        elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
+            job.spread = Spread(opened.expected or 0, opened.completed)
+        if (job.spread is None or job.spread.is_done) and not job.finishing:
+            job.finishing = True
+            self._units.appendleft(_Unit(job, opened_before=True))
 
     # -- ends of jobs
 
@@ -559,6 +618,8 @@ class RayExecutor:
             self._out.append(Moved(job.id, actor.node, f"the worker on {actor.node} was lost: {reason}"))
         if job.losses >= _MAX_LOSSES:
             self._end(job, Failed(job.id, "lost", Phase.ANALYZE, f"{CRASHES['lost']} ({reason})"))
+        elif job.spread is not None and unit.segments is not None:
+            job.spread.lost(unit.segments)
         else:
             self._units.appendleft(unit)
 
@@ -605,6 +666,9 @@ def _store(job: _Job, reports: Sequence[Report]) -> tuple[list[JobEvent], Except
                     raise DamagedRunError("a run has no files")
                 job.receiver.publish(job.folder, job.spec.video)
                 events.append(replace(report.event, run=job.folder.name))
+            elif isinstance(report.event, Opened):
+                stored = PartStore(job.folder, report.event.parts_key).segments()
+                events.append(replace(report.event, completed=tuple(stored)))
             elif report.event is not None:
                 events.append(report.event)
     except Exception as error:  # noqa: BLE001 - it fails its job and no other
