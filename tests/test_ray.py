@@ -201,7 +201,7 @@ def test_a_video_is_spread_over_stations(make: Make, slow_file: Path, tmp_path: 
     events = before + until(executor, lambda events: ended(events, spec))
     check_done(spec, events)
     opening, *taken = ranges(events)
-    assert opening == (0, 0) and len(taken) > 2
+    assert opening == (0, 0) and len(taken) > 2, taken
     covered = [segment for first, stop in taken for segment in range(first, stop)]
     assert sorted(covered) == list(range(SEGMENTS - 1)), "all but the end, which the whole job reads"
     kinds = [type(event) for event in events if isinstance(event, Ready | Opened | Done)]

@@ -29,7 +29,6 @@ import ray
 from ray.exceptions import RayError
 
 from analyzer.batch.config import Jobs
-from analyzer.batch.executors._spread import Spread, may_spread, worth_spreading
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.ray_cluster import (
@@ -41,6 +40,7 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
+from analyzer.batch.executors.spread import Spread, is_worth_spreading
 from analyzer.batch.executors.station import Facts, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
@@ -67,6 +67,7 @@ from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore, part_stores
 from analyzer.runs.transfer import DamagedRunError, RunReceiver
 from analyzer.settings import Settings
+from analyzer.sources.types import MediaKind
 from analyzer.util.locks import run_lock
 
 __all__ = ["RayExecutor", "ray_executor"]
@@ -92,6 +93,8 @@ _ACTORS_PER_S = 100
 """Among so many actors, each reports its progress once a second at most."""
 _PROGRESS_S = 0.5
 _STORING_S = 0.01
+_LONG_BYTES = 50 * 2**20
+"""Smaller videos are taken for short ones."""
 _MEDIA_KINDS = frozenset(MediaErrorKind)
 _OPEN = 0, 0
 """Of `JobSpec.segments`: open the video, no more."""
@@ -289,7 +292,7 @@ class RayExecutor:
         except OutputError as error:
             self._fail(job, error)
             return
-        self._units.append(_Unit(job, _OPEN if may_spread(spec) else None))
+        self._units.append(_Unit(job, _OPEN if _may_be_spread(spec) else None))
         self._assign()
 
     def events(self, timeout_s: float) -> Iterator[JobEvent]:
@@ -382,16 +385,16 @@ class RayExecutor:
         """Give idle stations something to do: jobs in the order of their submission, then segments."""
         for actor in self._actors:
             if actor.state is WorkerState.IDLE:
-                unit = self._units.popleft() if self._units else self._next_range()
+                unit = self._units.popleft() if self._units else self._next_range(actor)
                 if unit is None:
                     return
                 self._begin(actor, unit)
 
-    def _next_range(self) -> _Unit | None:
+    def _next_range(self, actor: _Actor) -> _Unit | None:
         """Some segments of a job that is spread over several stations."""
         for job in self._jobs.values():
             if job.spread is not None and job.ending is None:
-                segments = job.spread.next(len(self._actors))
+                segments = job.spread.next(actor.node, len(self._actors))
                 if segments is not None:
                     return _Unit(job, segments)
         return None
@@ -538,17 +541,21 @@ class RayExecutor:
         self._out.append(event)
         if job.spread is not None:
             job.spread.committed(event.segment)
-            if job.opened is not None and (duration_s := job.opened.duration_s) is not None:
-                self._out.append(Progress(job.id, job.spread.share * duration_s, duration_s))
+            opened = job.opened
+            if opened is not None and opened.expected and opened.duration_s is not None:
+                share = (len(job.segments) + len(opened.completed)) / opened.expected
+                self._out.append(Progress(job.id, share * opened.duration_s, opened.duration_s))
 
     def _segments_done(self, unit: _Unit) -> None:
         """A station has opened the video of a job, or finished some of its segments."""
         job, opened = unit.job, unit.job.opened
         if job.spread is not None and unit.segments is not None:
             job.spread.ended(unit.segments)
-        elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
-            job.spread = Spread(opened.expected or 0, opened.completed)
-        if (job.spread is None or job.spread.is_done) and not job.finishing:
+        elif opened is not None and opened.expected is not None:
+            spread = Spread(opened.expected, opened.completed)
+            if is_worth_spreading(spread.missing, job.spec.resources.workers):
+                job.spread = spread
+        if (job.spread is None or job.spread.finished) and not job.finishing:
             job.finishing = True
             self._units.appendleft(_Unit(job, opened_before=True))
 
@@ -619,7 +626,7 @@ class RayExecutor:
         if job.losses >= _MAX_LOSSES:
             self._end(job, Failed(job.id, "lost", Phase.ANALYZE, f"{CRASHES['lost']} ({reason})"))
         elif job.spread is not None and unit.segments is not None:
-            job.spread.lost(unit.segments)
+            job.spread.ended(unit.segments)
         else:
             self._units.appendleft(unit)
 
@@ -640,6 +647,20 @@ class RayExecutor:
         """Fail the jobs that wait: no station can start."""
         for job in {unit.job.id: unit.job for unit in self._units}.values():
             self._end(job, Failed(job.id, "start", Phase.LOAD, problem))
+
+
+def _may_be_spread(spec: JobSpec) -> bool:
+    """Whether it is worth opening a video, to see how many segments it has, before anything else."""
+    video, settings = spec.video, spec.settings
+    if video.kind is not MediaKind.VIDEO or settings.budget is not None:
+        return False
+    if spec.resources.workers > 1:
+        return True
+    if video.duration_s is not None:
+        return is_worth_spreading(int(video.duration_s / settings.segment_s), 1)
+    with contextlib.suppress(OSError):
+        return video.paths[0].stat().st_size >= _LONG_BYTES
+    return False
 
 
 def _finished_parts(folder: Path) -> Iterator[Packed]:
