@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,14 @@ from analyzer.errors import ClusterError
 from analyzer.settings import Settings
 from testkit.clusters import cluster
 from testkit.media import numbered, write_video
-from tests.batch_faults import SEGMENTS, acts, marked, without_models
+from tests.batch_faults import (
+    SEGMENTS,
+    acts,
+    loses_its_parent_at_once,
+    loses_its_parent_later,
+    marked,
+    without_models,
+)
 from tests.test_batch_executors import at_work, ended, job, of, segments, until
 
 MEMORY_MB = 100
@@ -126,6 +134,22 @@ def test_a_lost_actor_is_replaced_and_its_job_continues(make: Make, slow_file: P
     again = [event for event in events if isinstance(event, Opened)][-1]
     assert list(again.completed) == segments(events[: events.index(moved)]), "it continues where it was"
     assert gone(children), "they die with their actor"
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
+@pytest.mark.parametrize("prepare", [loses_its_parent_at_once, loses_its_parent_later])
+def test_an_actor_that_dies_after_a_segment_costs_nothing(
+    prepare: Prepare, workers: int, make: Make, slow_file: Path, tmp_path: Path
+) -> None:
+    """Whether or not the segment has arrived; with two stations it is the last of a range."""
+    path = shutil.copy(slow_file, tmp_path / "clip.mp4")
+    executor, spec = make(2, prepare), slow(tmp_path / "out", path)
+    spec = replace(spec, resources=Resources(workers=workers))
+    executor.submit(spec)
+    events = until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    assert (tmp_path / "clip.done").exists()
+    assert len([event for event in events if isinstance(event, Moved)]) == 1
 
 
 @pytest.mark.parametrize("graceful", [True, False])

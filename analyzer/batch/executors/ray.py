@@ -555,7 +555,12 @@ class RayExecutor:
             spread = Spread(opened.expected, opened.completed)
             if is_worth_spreading(spread.missing, job.spec.resources.workers):
                 job.spread = spread
-        if (job.spread is None or job.spread.finished) and not job.finishing:
+        if job.spread is None or job.spread.finished:
+            self._finish(job)
+
+    def _finish(self, job: _Job) -> None:
+        """Let one station read the end of a video, link its people and publish the run."""
+        if not job.finishing:
             job.finishing = True
             self._units.appendleft(_Unit(job, opened_before=True))
 
@@ -625,10 +630,18 @@ class RayExecutor:
             self._out.append(Moved(job.id, actor.node, f"the worker on {actor.node} was lost: {reason}"))
         if job.losses >= _MAX_LOSSES:
             self._end(job, Failed(job.id, "lost", Phase.ANALYZE, f"{CRASHES['lost']} ({reason})"))
-        elif job.spread is not None and unit.segments is not None:
-            job.spread.ended(unit.segments)
         else:
+            self._hand_back(unit)
+
+    def _hand_back(self, unit: _Unit) -> None:
+        """Let another station do what one could not."""
+        job = unit.job
+        if job.spread is None or unit.segments is None:
             self._units.appendleft(unit)
+            return
+        job.spread.ended(unit.segments)
+        if job.spread.finished:  # it was lost after its last segment
+            self._finish(job)
 
     def _refuse(self, actor: _Actor, problem: str) -> None:
         """Use a machine no more that differs from this one."""
@@ -639,7 +652,7 @@ class RayExecutor:
         unit, actor.unit = actor.unit, None
         self._remove(actor)
         if unit is not None and unit.job.ending is None:
-            self._units.appendleft(unit)
+            self._hand_back(unit)
         elif unit is not None:
             self._settle(unit.job)
 
