@@ -226,8 +226,8 @@ def test_a_video_is_spread_over_stations(make: Make, slow_file: Path, tmp_path: 
     check_done(spec, events)
     opening, *taken = ranges(events)
     assert opening == (0, 0) and len(taken) > 2, taken
-    covered = [segment for first, stop in taken for segment in range(first, stop)]
-    assert sorted(covered) == list(range(SEGMENTS - 1)), "all but the end, which the whole job reads"
+    covered = {segment for first, stop in taken for segment in range(first, stop)}
+    assert covered == set(range(SEGMENTS - 1)), "all but the end, which the whole job reads"
     kinds = [type(event) for event in events if isinstance(event, Ready | Opened | Done)]
     assert kinds == [Ready, Opened, Done]
     done_s = [event.time_s for event in events if isinstance(event, Progress)]
@@ -244,6 +244,22 @@ def test_a_spread_video_survives_its_stations(make: Make, slow_file: Path, tmp_p
     events = before + until(executor, lambda events: ended(events, spec))
     check_done(spec, events)
     assert len([event for event in events if isinstance(event, Moved)]) == 1
+
+
+def test_an_idle_station_analyzes_what_another_does_not_finish(
+    make: Make, slow_file: Path, tmp_path: Path
+) -> None:
+    executor, spec = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    before = until(executor, some(spec, 2))
+    first, *_ = (worker.pid for worker in executor.workers() if worker.job_id == spec.job_id)
+    station = psutil.Process(first)
+    for process in (station, *station.children()):
+        process.suspend()
+    events = before + until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    assert not [event for event in events if isinstance(event, Moved)], "it is not known to be lost"
+    assert gone([first or 0]), "it is ended where it is in the way"
 
 
 def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Path, tmp_path: Path) -> None:

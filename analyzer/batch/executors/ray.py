@@ -40,7 +40,7 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
-from analyzer.batch.executors.spread import Spread, is_worth_spreading
+from analyzer.batch.executors.spread import Spread, may_spread, worth_spreading
 from analyzer.batch.executors.station import Facts, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
@@ -67,7 +67,6 @@ from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore, part_stores
 from analyzer.runs.transfer import DamagedRunError, RunReceiver
 from analyzer.settings import Settings
-from analyzer.sources.types import MediaKind
 from analyzer.util.locks import run_lock
 
 __all__ = ["RayExecutor", "ray_executor"]
@@ -93,8 +92,6 @@ _ACTORS_PER_S = 100
 """Among so many actors, each reports its progress once a second at most."""
 _PROGRESS_S = 0.5
 _STORING_S = 0.01
-_LONG_BYTES = 50 * 2**20
-"""Smaller videos are taken for short ones."""
 _MEDIA_KINDS = frozenset(MediaErrorKind)
 _OPEN = 0, 0
 """Of `JobSpec.segments`: open the video, no more."""
@@ -162,6 +159,8 @@ class _Unit:
     job: _Job
     segments: tuple[int, int] | None = None
     """As in `JobSpec`."""
+    number: int = field(default_factory=itertools.count(1).__next__)
+    """A station may get several units of one job."""
     opened_before: bool = False
     """Whether the events of a job that begins were emitted."""
     placed: bool = False
@@ -292,7 +291,7 @@ class RayExecutor:
         except OutputError as error:
             self._fail(job, error)
             return
-        self._units.append(_Unit(job, _OPEN if _may_be_spread(spec) else None))
+        self._units.append(_Unit(job, _OPEN if may_spread(spec) else None))
         self._assign()
 
     def events(self, timeout_s: float) -> Iterator[JobEvent]:
@@ -392,11 +391,14 @@ class RayExecutor:
 
     def _next_range(self, actor: _Actor) -> _Unit | None:
         """Some segments of a job that is spread over several stations."""
-        for job in self._jobs.values():
-            if job.spread is not None and job.ending is None:
-                segments = job.spread.next(actor.node, len(self._actors))
-                if segments is not None:
-                    return _Unit(job, segments)
+        spread = [job for job in self._jobs.values() if job.spread is not None and job.ending is None]
+        workers = max(1, len(self._actors) // max(1, len(spread)))
+        for copies in (False, True):  # what another station may not finish, if there is nothing else
+            for job in spread:
+                assert job.spread is not None
+                given = job.spread.backup(actor.node) if copies else job.spread.next(workers, actor.node)
+                if given is not None:
+                    return _Unit(job, given)
         return None
 
     def _begin(self, actor: _Actor, unit: _Unit) -> None:
@@ -413,6 +415,7 @@ class RayExecutor:
         actor.become(WorkerState.STARTING)
         actor.heard = time.monotonic()
         actor.call = actor.handle.submit.remote(
+            unit.number,
             encode(spec),
             expected,
             corrections.read_bytes() if corrections.exists() else None,
@@ -506,7 +509,7 @@ class RayExecutor:
         if job.ending is not None:
             if isinstance(event, Done) and isinstance(job.ending, Stopped):
                 job.ending = event  # it was too late to cancel it
-        elif isinstance(event, SegmentsDone):
+        elif isinstance(event, SegmentsDone) or (isinstance(event, Stopped) and unit.segments is not None):
             self._segments_done(unit)
         elif isinstance(event, FINAL):
             if isinstance(event, Failed) and event.kind in _MEDIA_KINDS:
@@ -541,28 +544,29 @@ class RayExecutor:
         self._out.append(event)
         if job.spread is not None:
             job.spread.committed(event.segment)
-            opened = job.opened
-            if opened is not None and opened.expected and opened.duration_s is not None:
-                share = (len(job.segments) + len(opened.completed)) / opened.expected
-                self._out.append(Progress(job.id, share * opened.duration_s, opened.duration_s))
+            if job.opened is not None and (duration_s := job.opened.duration_s) is not None:
+                self._out.append(Progress(job.id, job.spread.share * duration_s, duration_s))
+            if job.spread.is_done:
+                self._finish(job)
 
     def _segments_done(self, unit: _Unit) -> None:
         """A station has opened the video of a job, or finished some of its segments."""
         job, opened = unit.job, unit.job.opened
         if job.spread is not None and unit.segments is not None:
             job.spread.ended(unit.segments)
-        elif opened is not None and opened.expected is not None:
-            spread = Spread(opened.expected, opened.completed)
-            if is_worth_spreading(spread.missing, job.spec.resources.workers):
-                job.spread = spread
-        if job.spread is None or job.spread.finished:
+        elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
+            job.spread = Spread(opened.expected or 0, opened.completed)
+        if job.spread is None or job.spread.is_done:
             self._finish(job)
 
     def _finish(self, job: _Job) -> None:
         """Let one station read the end of a video, link its people and publish the run."""
-        if not job.finishing:
-            job.finishing = True
-            self._units.appendleft(_Unit(job, opened_before=True))
+        if job.finishing:
+            return
+        job.finishing = True
+        self._units.appendleft(_Unit(job, opened_before=True))
+        for actor in self._working_on(job):  # on copies of what is finished
+            self._stop(actor)
 
     # -- ends of jobs
 
@@ -576,10 +580,14 @@ class RayExecutor:
             job.ending = event
         self._units = deque(unit for unit in self._units if unit.job is not job)
         for actor in self._working_on(job):
-            if actor.unwanted_at is None:
-                actor.unwanted_at = time.monotonic()
-                actor.handle.cancel.remote(job.id)
+            self._stop(actor)
         self._settle(job)
+
+    def _stop(self, actor: _Actor) -> None:
+        """What the station does is of no use any more."""
+        if actor.unwanted_at is None and actor.unit is not None:
+            actor.unwanted_at = time.monotonic()
+            actor.handle.cancel.remote(actor.unit.number)
 
     def _working_on(self, job: _Job) -> list[_Actor]:
         return [actor for actor in self._actors if actor.unit is not None and actor.unit.job is job]
@@ -598,7 +606,7 @@ class RayExecutor:
         now = time.monotonic()
         for actor in list(self._actors):
             if actor.unwanted_at is not None and now - actor.unwanted_at > _CANCEL_S:
-                self._remove(actor)
+                self._drop(actor)
             elif actor.call is not None and actor.facts is not None and now - actor.heard > _SILENT_S:
                 self._lost(actor, f"it did not answer for {_SILENT_S:g} s")
 
@@ -612,6 +620,13 @@ class RayExecutor:
         if actor.unit is not None:
             self._settle(actor.unit.job)
         self._looked_up = -math.inf
+
+    def _drop(self, actor: _Actor) -> None:
+        """End a station that does not stop."""
+        self._remove(actor)
+        unit = actor.unit
+        if unit is not None and unit.job.ending is None and unit.segments is not None:
+            self._hand_back(unit)
 
     def _lost(self, actor: _Actor, reason: str) -> None:
         self._remove(actor)
@@ -640,8 +655,6 @@ class RayExecutor:
             self._units.appendleft(unit)
             return
         job.spread.ended(unit.segments)
-        if job.spread.finished:  # it was lost after its last segment
-            self._finish(job)
 
     def _refuse(self, actor: _Actor, problem: str) -> None:
         """Use a machine no more that differs from this one."""
@@ -660,20 +673,6 @@ class RayExecutor:
         """Fail the jobs that wait: no station can start."""
         for job in {unit.job.id: unit.job for unit in self._units}.values():
             self._end(job, Failed(job.id, "start", Phase.LOAD, problem))
-
-
-def _may_be_spread(spec: JobSpec) -> bool:
-    """Whether it is worth opening a video, to see how many segments it has, before anything else."""
-    video, settings = spec.video, spec.settings
-    if video.kind is not MediaKind.VIDEO or settings.budget is not None:
-        return False
-    if spec.resources.workers > 1:
-        return True
-    if video.duration_s is not None:
-        return is_worth_spreading(int(video.duration_s / settings.segment_s), 1)
-    with contextlib.suppress(OSError):
-        return video.paths[0].stat().st_size >= _LONG_BYTES
-    return False
 
 
 def _finished_parts(folder: Path) -> Iterator[Packed]:
