@@ -40,7 +40,7 @@ _held: set[Path] = set()
 """The ``user-*`` files that this process has locked."""
 
 Receive = Callable[[int, int], bytes]
-"""Called with an offset in the file and a number of bytes; returns so many from there on, or fewer, not none."""
+"""Called with an offset in the file and a number of bytes; returns at least one and at most so many."""
 
 
 @dataclass(frozen=True)
