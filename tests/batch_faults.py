@@ -109,6 +109,16 @@ def without_models() -> AnalyzerFactory:
     return Quick
 
 
+def loses_its_parent_at_once() -> AnalyzerFactory:
+    """As `without_models`; once for each file, the parent is killed when a segment has been finished."""
+    return LosesItsParent
+
+
+def loses_its_parent_later() -> AnalyzerFactory:
+    """As `loses_its_parent_at_once`, a second later."""
+    return LosesItsParentLater
+
+
 def loads_slowly() -> AnalyzerFactory:
     """As `without_models`, but load slowly."""
     return SlowToLoad
@@ -231,6 +241,33 @@ class Quick:
     def between_segments(self, number: int) -> None:
         """Take some time."""
         time.sleep(EACH_S)
+
+
+class LosesItsParent(Quick):
+    """Kills its parent after segment 2 of a file, once; a file beside it says that it was done."""
+
+    after_s = 0.0
+
+    def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+        self._path = video.paths[0]
+        return super().analyze(video, out, timings)
+
+    def commit_segments(self, video: Video, out: Path, segments: tuple[int, int]) -> None:
+        self._path = video.paths[0]
+        super().commit_segments(video, out, segments)
+
+    def _commit(self, parts: Any, title: str, number: int, *, samples: int = 1) -> None:
+        super()._commit(parts, title, number, samples=samples)
+        done = self._path.with_suffix(".done")
+        if number == 2 and not done.exists():
+            done.touch()
+            time.sleep(self.after_s)
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(600)
+
+
+class LosesItsParentLater(LosesItsParent):
+    after_s = 1.0
 
 
 class Acts(Quick):

@@ -41,6 +41,7 @@ from analyzer.events import Opened, Progress, SegmentCommitted
 from analyzer.runs import pool
 from analyzer.runs.pool import worker_count
 from analyzer.runs.run import Run
+from analyzer.runs.stretch import damage_tolerated
 from analyzer.settings import Settings
 from analyzer.sources.local import local_video
 from analyzer.sources.types import Item, MediaKind, Video
@@ -512,7 +513,7 @@ def test_dead_worker_is_one_sentence(film: Path, tmp_path: Path, monkeypatch: py
 def test_stretch_without_a_readable_frame_is_tolerated_and_nothing_else(kind: MediaErrorKind) -> None:
     error = MediaError("damaged", kind=kind)
     tolerated = kind in (MediaErrorKind.DAMAGED, MediaErrorKind.NO_FRAMES)
-    with contextlib.nullcontext() if tolerated else pytest.raises(MediaError), pool._tolerated():
+    with contextlib.nullcontext() if tolerated else pytest.raises(MediaError), damage_tolerated():
         raise error
 
 

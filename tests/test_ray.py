@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,14 @@ from analyzer.errors import ClusterError
 from analyzer.settings import Settings
 from testkit.clusters import cluster
 from testkit.media import numbered, write_video
-from tests.batch_faults import SEGMENTS, acts, marked, without_models
+from tests.batch_faults import (
+    SEGMENTS,
+    acts,
+    loses_its_parent_at_once,
+    loses_its_parent_later,
+    marked,
+    without_models,
+)
 from tests.test_batch_executors import at_work, ended, job, of, segments, until
 
 MEMORY_MB = 100
@@ -128,6 +136,22 @@ def test_a_lost_actor_is_replaced_and_its_job_continues(make: Make, slow_file: P
     assert gone(children), "they die with their actor"
 
 
+@pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
+@pytest.mark.parametrize("prepare", [loses_its_parent_at_once, loses_its_parent_later])
+def test_an_actor_that_dies_after_a_segment_costs_nothing(
+    prepare: Prepare, workers: int, make: Make, slow_file: Path, tmp_path: Path
+) -> None:
+    """Whether or not the segment has arrived; with two stations it is the last of a range."""
+    path = shutil.copy(slow_file, tmp_path / "clip.mp4")
+    executor, spec = make(2, prepare), slow(tmp_path / "out", path)
+    spec = replace(spec, resources=Resources(workers=workers))
+    executor.submit(spec)
+    events = until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    assert (tmp_path / "clip.done").exists()
+    assert len([event for event in events if isinstance(event, Moved)]) == 1
+
+
 @pytest.mark.parametrize("graceful", [True, False])
 def test_a_removed_machine_costs_no_segment(
     graceful: bool, make: Make, machines: Any, slow_file: Path, tmp_path: Path
@@ -201,9 +225,9 @@ def test_a_video_is_spread_over_stations(make: Make, slow_file: Path, tmp_path: 
     events = before + until(executor, lambda events: ended(events, spec))
     check_done(spec, events)
     opening, *taken = ranges(events)
-    assert opening == (0, 0) and len(taken) > 2
-    covered = [segment for first, stop in taken for segment in range(first, stop)]
-    assert sorted(covered) == list(range(SEGMENTS - 1)), "all but the end, which the whole job reads"
+    assert opening == (0, 0) and len(taken) > 2, taken
+    covered = {segment for first, stop in taken for segment in range(first, stop)}
+    assert covered == set(range(SEGMENTS - 1)), "all but the end, which the whole job reads"
     kinds = [type(event) for event in events if isinstance(event, Ready | Opened | Done)]
     assert kinds == [Ready, Opened, Done]
     done_s = [event.time_s for event in events if isinstance(event, Progress)]
@@ -220,6 +244,22 @@ def test_a_spread_video_survives_its_stations(make: Make, slow_file: Path, tmp_p
     events = before + until(executor, lambda events: ended(events, spec))
     check_done(spec, events)
     assert len([event for event in events if isinstance(event, Moved)]) == 1
+
+
+def test_an_idle_station_analyzes_what_another_does_not_finish(
+    make: Make, slow_file: Path, tmp_path: Path
+) -> None:
+    executor, spec = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    before = until(executor, some(spec, 2))
+    first, *_ = (worker.pid for worker in executor.workers() if worker.job_id == spec.job_id)
+    station = psutil.Process(first)
+    for process in (station, *station.children()):
+        process.suspend()
+    events = before + until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    assert not [event for event in events if isinstance(event, Moved)], "it is not known to be lost"
+    assert gone([first or 0]), "it is ended where it is in the way"
 
 
 def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Path, tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ import ray
 from ray.exceptions import RayError
 
 from analyzer.batch.config import Jobs
-from analyzer.batch.executors._spread import Spread, may_spread, worth_spreading
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.ray_cluster import (
@@ -41,6 +40,7 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
+from analyzer.batch.executors.spread import Spread, may_spread, worth_spreading
 from analyzer.batch.executors.station import Facts, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
@@ -159,6 +159,8 @@ class _Unit:
     job: _Job
     segments: tuple[int, int] | None = None
     """As in `JobSpec`."""
+    number: int = field(default_factory=itertools.count(1).__next__)
+    """A station may get several units of one job."""
     opened_before: bool = False
     """Whether the events of a job that begins were emitted."""
     placed: bool = False
@@ -382,18 +384,21 @@ class RayExecutor:
         """Give idle stations something to do: jobs in the order of their submission, then segments."""
         for actor in self._actors:
             if actor.state is WorkerState.IDLE:
-                unit = self._units.popleft() if self._units else self._next_range()
+                unit = self._units.popleft() if self._units else self._next_range(actor)
                 if unit is None:
                     return
                 self._begin(actor, unit)
 
-    def _next_range(self) -> _Unit | None:
+    def _next_range(self, actor: _Actor) -> _Unit | None:
         """Some segments of a job that is spread over several stations."""
-        for job in self._jobs.values():
-            if job.spread is not None and job.ending is None:
-                segments = job.spread.next(len(self._actors))
-                if segments is not None:
-                    return _Unit(job, segments)
+        spread = [job for job in self._jobs.values() if job.spread is not None and job.ending is None]
+        workers = max(1, len(self._actors) // max(1, len(spread)))
+        for copies in (False, True):  # what another station may not finish, if there is nothing else
+            for job in spread:
+                assert job.spread is not None
+                given = job.spread.backup(actor.node) if copies else job.spread.next(workers, actor.node)
+                if given is not None:
+                    return _Unit(job, given)
         return None
 
     def _begin(self, actor: _Actor, unit: _Unit) -> None:
@@ -410,6 +415,7 @@ class RayExecutor:
         actor.become(WorkerState.STARTING)
         actor.heard = time.monotonic()
         actor.call = actor.handle.submit.remote(
+            unit.number,
             encode(spec),
             expected,
             corrections.read_bytes() if corrections.exists() else None,
@@ -503,7 +509,7 @@ class RayExecutor:
         if job.ending is not None:
             if isinstance(event, Done) and isinstance(job.ending, Stopped):
                 job.ending = event  # it was too late to cancel it
-        elif isinstance(event, SegmentsDone):
+        elif isinstance(event, SegmentsDone) or (isinstance(event, Stopped) and unit.segments is not None):
             self._segments_done(unit)
         elif isinstance(event, FINAL):
             if isinstance(event, Failed) and event.kind in _MEDIA_KINDS:
@@ -540,6 +546,8 @@ class RayExecutor:
             job.spread.committed(event.segment)
             if job.opened is not None and (duration_s := job.opened.duration_s) is not None:
                 self._out.append(Progress(job.id, job.spread.share * duration_s, duration_s))
+            if job.spread.is_done:
+                self._finish(job)
 
     def _segments_done(self, unit: _Unit) -> None:
         """A station has opened the video of a job, or finished some of its segments."""
@@ -548,9 +556,17 @@ class RayExecutor:
             job.spread.ended(unit.segments)
         elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
             job.spread = Spread(opened.expected or 0, opened.completed)
-        if (job.spread is None or job.spread.is_done) and not job.finishing:
-            job.finishing = True
-            self._units.appendleft(_Unit(job, opened_before=True))
+        if job.spread is None or job.spread.is_done:
+            self._finish(job)
+
+    def _finish(self, job: _Job) -> None:
+        """Let one station read the end of a video, link its people and publish the run."""
+        if job.finishing:
+            return
+        job.finishing = True
+        self._units.appendleft(_Unit(job, opened_before=True))
+        for actor in self._working_on(job):  # on copies of what is finished
+            self._stop(actor)
 
     # -- ends of jobs
 
@@ -564,10 +580,14 @@ class RayExecutor:
             job.ending = event
         self._units = deque(unit for unit in self._units if unit.job is not job)
         for actor in self._working_on(job):
-            if actor.unwanted_at is None:
-                actor.unwanted_at = time.monotonic()
-                actor.handle.cancel.remote(job.id)
+            self._stop(actor)
         self._settle(job)
+
+    def _stop(self, actor: _Actor) -> None:
+        """What the station does is of no use any more."""
+        if actor.unwanted_at is None and actor.unit is not None:
+            actor.unwanted_at = time.monotonic()
+            actor.handle.cancel.remote(actor.unit.number)
 
     def _working_on(self, job: _Job) -> list[_Actor]:
         return [actor for actor in self._actors if actor.unit is not None and actor.unit.job is job]
@@ -586,7 +606,7 @@ class RayExecutor:
         now = time.monotonic()
         for actor in list(self._actors):
             if actor.unwanted_at is not None and now - actor.unwanted_at > _CANCEL_S:
-                self._remove(actor)
+                self._drop(actor)
             elif actor.call is not None and actor.facts is not None and now - actor.heard > _SILENT_S:
                 self._lost(actor, f"it did not answer for {_SILENT_S:g} s")
 
@@ -600,6 +620,13 @@ class RayExecutor:
         if actor.unit is not None:
             self._settle(actor.unit.job)
         self._looked_up = -math.inf
+
+    def _drop(self, actor: _Actor) -> None:
+        """End a station that does not stop."""
+        self._remove(actor)
+        unit = actor.unit
+        if unit is not None and unit.job.ending is None and unit.segments is not None:
+            self._hand_back(unit)
 
     def _lost(self, actor: _Actor, reason: str) -> None:
         self._remove(actor)
@@ -618,10 +645,16 @@ class RayExecutor:
             self._out.append(Moved(job.id, actor.node, f"the worker on {actor.node} was lost: {reason}"))
         if job.losses >= _MAX_LOSSES:
             self._end(job, Failed(job.id, "lost", Phase.ANALYZE, f"{CRASHES['lost']} ({reason})"))
-        elif job.spread is not None and unit.segments is not None:
-            job.spread.lost(unit.segments)
         else:
+            self._hand_back(unit)
+
+    def _hand_back(self, unit: _Unit) -> None:
+        """Let another station do what one could not."""
+        job = unit.job
+        if job.spread is None or unit.segments is None:
             self._units.appendleft(unit)
+            return
+        job.spread.ended(unit.segments)
 
     def _refuse(self, actor: _Actor, problem: str) -> None:
         """Use a machine no more that differs from this one."""
@@ -632,7 +665,7 @@ class RayExecutor:
         unit, actor.unit = actor.unit, None
         self._remove(actor)
         if unit is not None and unit.job.ending is None:
-            self._units.appendleft(unit)
+            self._hand_back(unit)
         elif unit is not None:
             self._settle(unit.job)
 

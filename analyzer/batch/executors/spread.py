@@ -11,31 +11,50 @@ finish at about the same time.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-__all__ = ["Range", "Spread", "is_worth_spreading", "most_nodes"]
+from analyzer.batch.protocol import JobSpec
+from analyzer.sources.types import MediaKind
+
+__all__ = ["Range", "Spread", "may_spread", "most_nodes", "worth_spreading"]
 
 Range = tuple[int, int]
 """Segments, from the first to before the second."""
 
 _ROUNDS = 3
-"""A range is this share of what remains for each worker."""
-_MANY = 30
+"""A range is one part in so many of what remains for each worker."""
+LONG_SEGMENTS = 30
 """From so many missing segments on, a video is spread though other videos wait: begun late, it would keep one
 worker busy long after all others are idle."""
+LONG_BYTES = 50 * 2**20
+"""A video of unknown length may be that long if its file is so large."""
 
 
-def is_worth_spreading(missing: int, workers: int) -> bool:
-    """Tell whether to spread a video over workers.
+def may_spread(spec: JobSpec) -> bool:
+    """Tell whether a job may be worth spreading, so that its video is opened first."""
+    video, settings = spec.video, spec.settings
+    if video.kind is not MediaKind.VIDEO or settings.budget is not None:
+        return False
+    if spec.resources.workers > 1:
+        return True
+    if video.duration_s is not None:
+        return video.duration_s >= LONG_SEGMENTS * settings.segment_s
+    try:
+        return video.paths[0].stat().st_size >= LONG_BYTES
+    except OSError:
+        return False
+
+
+def worth_spreading(spec: JobSpec, expected: int | None, completed: Collection[int]) -> bool:
+    """Tell whether to spread a job whose video is open.
 
     Args:
-        missing: Segments that are not committed, without the last one.
-        workers: How many there are for this video.
-
-    >>> [is_worth_spreading(*one) for one in ((29, 1), (30, 1), (6, 3), (5, 3))]
-    [False, True, True, False]
+        spec: The job.
+        expected: Number of segments; None: unknown.
+        completed: Those that are committed already.
     """
-    return missing >= _MANY or (workers > 1 and missing >= 2 * workers)
+    missing = 0 if expected is None else len(set(range(expected - 1)) - set(completed))
+    return missing >= (2 if spec.resources.workers > 1 else LONG_SEGMENTS)
 
 
 def most_nodes(work_s: float, size_bytes: int, *, bytes_per_s: float, workers_per_node: int) -> int:
@@ -69,11 +88,13 @@ class Spread:
         nodes: The most machines that get segments at a time; None: any number.
     """
 
-    def __init__(self, expected: int, completed: Collection[int], *, nodes: int | None = None) -> None:
-        self._missing = sorted(set(range(expected - 1)) - set(completed))
-        self._given: dict[Range, str] = {}
+    def __init__(self, expected: int, completed: Iterable[int], *, nodes: int | None = None) -> None:
+        self._wanted = range(expected - 1)
         self._committed = set(completed)
-        self._end = max(0, expected - 1)
+        self._missing = [segment for segment in self._wanted if segment not in self._committed]
+        self._left = len(self._missing)
+        self._given: list[Range] = []
+        """In the order in which they were given out."""
         self._most_nodes = nodes
         self._nodes: set[str] = set()
 
@@ -83,39 +104,63 @@ class Spread:
         return len(self._missing)
 
     @property
-    def given(self) -> dict[Range, str]:
-        """The ranges that are given out, and to which machine."""
-        return dict(self._given)
+    def share(self) -> float:
+        """The committed proportion of the video."""
+        return 1 - (self._left + 1) / (len(self._wanted) + 1)
 
     @property
-    def finished(self) -> bool:
-        """Whether all segments but the last are committed, and no range is given out."""
-        return not self._missing and not self._given
+    def is_done(self) -> bool:
+        """Whether all segments but the last are committed."""
+        return not self._left
 
-    def next(self, node: str, workers: int) -> Range | None:
+    def next(self, workers: int, node: str = "", *, least: int = 1) -> Range | None:
         """Give out a range.
 
         Args:
+            workers: How many this video can expect: all, divided by the number of videos being spread.
             node: The machine that has an idle worker.
-            workers: How many work on the video or could, at least 1.
+            least: Segments of a range, if there are so many: more than 1 while other videos wait, because
+                each range costs another opening of the video.
 
         Returns:
             Segments that nobody has; None: there are none, or none for this machine.
         """
-        full = self._most_nodes is not None and len(self._nodes) >= self._most_nodes
-        if not self._missing or (full and node not in self._nodes):
+        if not self._missing or not self._is_welcome(node):
             return None
-        most = max(1, math.ceil(len(self._missing) / (_ROUNDS * max(1, workers))))
-        first = self._missing[0]
-        stop = first + 1
-        while stop - first < most and stop - first < len(self._missing):
-            if self._missing[stop - first] != stop:
-                break  # what follows is committed, or given out
-            stop += 1
-        del self._missing[: stop - first]
-        self._given[first, stop] = node
+        most = max(1, least, math.ceil(len(self._missing) / (_ROUNDS * max(1, workers))))
+        count = 1
+        while count < min(most, len(self._missing)) and self._missing[count] == self._missing[0] + count:
+            count += 1
+        given = self._missing[0], self._missing[0] + count
+        del self._missing[:count]
+        return self._give(given, node)
+
+    def backup(self, node: str = "") -> Range | None:
+        """Give out a second time what another worker has had longest, when nothing else is left.
+
+        Its worker may be slow, or lost and not known to be. Whoever commits a segment first counts.
+
+        Args:
+            node: As in `next`.
+
+        Returns:
+            What is not committed of a range that was given out once; None: there is none.
+        """
+        if self._missing or not self._is_welcome(node):
+            return None
+        for first, stop in self._given:
+            left = [segment for segment in range(first, stop) if segment not in self._committed]
+            if left and sum(one[0] <= left[0] < one[1] for one in self._given) == 1:
+                return self._give((left[0], left[-1] + 1), node)
+        return None
+
+    def _is_welcome(self, node: str) -> bool:
+        return self._most_nodes is None or node in self._nodes or len(self._nodes) < self._most_nodes
+
+    def _give(self, given: Range, node: str) -> Range:
+        self._given.append(given)
         self._nodes.add(node)
-        return first, stop
+        return given
 
     def committed(self, segment: int) -> bool:
         """Note that a segment is committed; returns False if it was before, so that it counts once.
@@ -125,20 +170,23 @@ class Spread:
         if segment in self._committed:
             return False
         self._committed.add(segment)
-        if segment in self._missing:
-            self._missing.remove(segment)
+        if segment in self._wanted:
+            self._left -= 1
+            if segment in self._missing:
+                self._missing.remove(segment)
         return True
 
     def ended(self, given: Range) -> int:
-        """Note that nobody works on a range any more: it is done, or its worker was lost or stopped.
+        """Note that a worker has ended a range: it is done, was stopped, or the worker is lost.
 
         Returns:
-            How many of its segments are not committed, and will be given out again. After `SegmentsDone`
-            there should be none.
+            How many of its segments are not committed. They are given out again, before later ones, unless
+            another worker has them. After `SegmentsDone` there should be none.
         """
-        del self._given[given]
+        self._given.remove(given)
         left = [segment for segment in range(*given) if segment not in self._committed]
-        self._missing = sorted({*self._missing, *left})
+        free = [one for one in left if not any(first <= one < stop for first, stop in self._given)]
+        self._missing = sorted({*self._missing, *free})
         return len(left)
 
     def node_lost(self, node: str) -> None:
