@@ -197,7 +197,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "as this version works": ({}, {}),
     "parts written by the driver's one thread": ({"commit_threads": 1}, {}),
     "long videos spread only when slots are free": ({"spreads_long": False}, {}),
-    "ranges as small as for one video alone": ({"small_ranges": True}, {}),
+    "ranges of any length": ({"longest_range": None}, {}),
     "rows of the ledger written together": ({"rows_together": True}, {}),
     "a disk that flushes in 1 ms": ({}, {"sync_s": 0.001}),
     "segments of 300 s": ({}, {"segment_s": 300.0}),

@@ -17,12 +17,13 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import simpy
 
 from analyzer.batch.config import Limits, Pace, Retry
-from analyzer.batch.executors.spread import Spread, is_worth_spreading, most_nodes
+from analyzer.batch.executors.spread import LONG_SEGMENTS, Spread, most_nodes, worth_spreading
 from analyzer.batch.failure_policy import Failure, delay_s
 from analyzer.batch.scheduler import slots_each
 
@@ -99,8 +100,8 @@ class Product:
     actors."""
     small_ranges: bool = False
     """Whether ranges are made for all actors, though several videos are spread at once."""
-    longest_range: int = 15
-    """Segments in a range at most."""
+    longest_range: int | None = 30
+    """Segments in a range at most; None: any number."""
     drivers: int = 1
     """Drivers with ledgers of their own, each with its share of nodes and videos."""
     limits_copies: bool = True
@@ -457,17 +458,22 @@ class _Model:
             job = self.downloaded.popleft()
             job.share = slots_each(self.slots, concurrent)
             self.running += 1
-            self.waiting.append(_Unit(job, "open" if self._is_spread(job) else "whole"))
+            self.waiting.append(_Unit(job, "open" if self._may_spread(job) else "whole"))
         if self.is_awaited and self._wants_more():
             self.is_awaited = False
             self.wanted.succeed()
             self.wanted = self.env.event()
         self.offer()
 
+    def _may_spread(self, job: _Job) -> bool:
+        """As `spread.may_spread`: whether a video is opened first."""
+        return job.share > 1 or (self.product.spreads_long and job.segments >= LONG_SEGMENTS)
+
     def _is_spread(self, job: _Job) -> bool:
         if job.share == 1 and not self.product.spreads_long:
             return False
-        return is_worth_spreading(job.segments - 1, job.share)
+        spec: Any = SimpleNamespace(resources=SimpleNamespace(workers=job.share))
+        return worth_spreading(spec, job.segments, ())
 
     def _ended(self) -> None:
         self.unfinished -= 1
@@ -492,8 +498,9 @@ class _Model:
             workers = max(1, workers // max(1, len(self.spread)))
         for job in self.spread:
             assert job.spread is not None
-            least = -(-job.spread.missing // (3 * self.product.longest_range))
-            given = job.spread.next(str(actor.node.number), max(workers, least))
+            most = self.product.longest_range
+            enough = workers if most is None else max(workers, -(-job.spread.missing // (3 * most)))
+            given = job.spread.next(enough, str(actor.node.number))
             if given is not None:
                 if not job.spread.missing:
                     self.spread.remove(job)
@@ -503,9 +510,11 @@ class _Model:
     def ended(self, unit: _Unit) -> None:
         """An actor has done what it was given, and the driver knows."""
         job = unit.job
-        if unit.kind == "open":
+        if unit.kind == "open" and self._is_spread(job):
             job.spread = Spread(job.segments, (), nodes=self._most_nodes(job))
             self.spread.append(job)
+        elif unit.kind == "open":
+            self.waiting.appendleft(_Unit(job, "whole"))
         elif unit.kind == "range":
             self._range_ended(unit, unit.range[1] - unit.range[0])
         else:
@@ -533,8 +542,8 @@ class _Model:
             job.spread.committed(segment)
         if job.spread.ended(unit.range) and job not in self.spread:
             self.spread.insert(0, job)
-        if job.spread.finished:
-            self.waiting.append(_Unit(job, "finish"))
+        if job.spread.is_done:
+            self.waiting.appendleft(_Unit(job, "finish"))
 
     def lost(self, unit: _Unit, committed: int) -> Iterator[Any]:
         """An actor was lost with its node; what is committed of its unit stays."""
