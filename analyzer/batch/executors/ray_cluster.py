@@ -63,7 +63,6 @@ def connect(address: str, cpus: int) -> bool:
     if ray.is_initialized():
         return False
     options: dict[str, Any] = {}
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # its warnings would go to the terminal
     _check_answers(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
