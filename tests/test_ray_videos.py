@@ -28,7 +28,9 @@ def bench_of(folder: Path, *seconds: float, **how: Any) -> Bench:
         make_video(videos / f"talk-{number}.mp4", length, number, sound=number % 2 == 1)
         for number, length in enumerate(seconds)
     ]
-    return Bench(folder / "bench", made, gone_s=10, **how)
+    # The frames of an annotated video depend on how many threads encode it.
+    settings = how.pop("settings", faults.SETTINGS) + "threads = 1\n"
+    return Bench(folder / "bench", made, gone_s=10, settings=settings, **how)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,13 @@ def on_ray(bench: Bench, slots: int, prepare: Prepare | None = None, **more: Any
     known = {"cpus": 1, "memory_mb": MEMORY_MB, "scratch": out.with_name(f"{out.name}-scratch")}
     with contextlib.closing(RayExecutor(slots, prepare=prepare, **known | more)) as executor:
         return out, run_batch(jobs, executor=executor)
+
+
+@pytest.fixture(autouse=True)
+def share_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many processes and threads a job has is no result."""
+    shares = "settings.threads", "settings.workers"
+    monkeypatch.setattr(faults, "MAY_DIFFER", faults.MAY_DIFFER + shares)
 
 
 def compare(out: Path, bench: Bench) -> None:

@@ -95,6 +95,8 @@ _ACTORS_PER_S = 100
 """Among so many actors, each reports its progress once a second at most."""
 _PROGRESS_S = 0.5
 _STORING_S = 0.01
+_LONGEST_RANGE = 30
+"""Segments that a station is given at a time; simulated in `benchmarks/cluster.py`."""
 _MEDIA_KINDS = frozenset(MediaErrorKind)
 _OPEN = 0, 0
 """Of `JobSpec.segments`: open the video, no more."""
@@ -147,6 +149,8 @@ class _Job:
     opened: Opened | None = None
     spread: Spread | None = None
     """Which segments several stations analyze."""
+    visited: set[int] = field(default_factory=set)
+    """Numbers of the stations that may keep its files for further segments."""
     finishing: bool = False
     """Whether one of them has the whole job now, or is to get it."""
     over: bool = False
@@ -409,10 +413,12 @@ class RayExecutor:
     def _next_range(self, actor: _Actor) -> _Unit | None:
         """Some segments of a job that is spread over several stations."""
         spread = [job for job in self._jobs.values() if job.spread is not None and job.ending is None]
-        workers = max(1, len(self._actors) // max(1, len(spread)))
+        share = max(1, len(self._actors) // max(1, len(spread)))
         for copies in (False, True):  # what another station may not finish, if there is nothing else
             for job in spread:
                 assert job.spread is not None
+                # Longer ranges would let a slow machine finish last.
+                workers = max(share, math.ceil(job.spread.missing / _LONGEST_RANGE / 3))
                 given = job.spread.backup(actor.node) if copies else job.spread.next(workers, actor.node)
                 if given is not None:
                     return _Unit(job, given)
@@ -489,6 +495,8 @@ class RayExecutor:
         unit = actor.unit
         if unit.job.ending is None:
             unit.placed = True
+            if unit.segments is not None:
+                unit.job.visited.add(actor.number)
             self._out.append(Placed(unit.job.id, actor.node, unit.segments))
         self._poll(actor)
 
@@ -619,10 +627,9 @@ class RayExecutor:
             job.over = True
             job.lock.close()  # whoever receives the event may lock the folder
             self._out.append(job.ending)
-            if job.spread is not None:
-                for actor in self._actors:
-                    if actor.facts is not None:
-                        actor.handle.release.remote(job.id)
+            for actor in self._actors:
+                if actor.number in job.visited:
+                    actor.handle.release.remote(job.id)
 
     # -- lost stations
 
