@@ -1,0 +1,403 @@
+"""The sizing part of ``docs/cluster.md`` and its charts, from ``docs/cluster.json``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from analyzer.batch.executors.spread import LONG_SEGMENTS
+from analyzer.util.palette import GENDER_COLORS
+from benchmarks.cluster import CHANGES, CORES_BUSY, CURVE, MIXES, NODES, SENSITIVITY, WORK_H, costs_of
+from benchmarks.cluster_simulation import Cluster, Costs
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "cluster.md"
+MARKS = "<!-- sizing -->\n", "<!-- /sizing -->\n"
+EFFICIENCY, TIME = "cluster-efficiency.png", "cluster-time.png"
+
+_COLORS = dict(zip(MIXES, (GENDER_COLORS["female"], GENDER_COLORS["male"], "#009E73"), strict=True))
+_STYLES = dict(zip(MIXES, ("o-", "s--", "^:"), strict=True))
+_NAMES = {"YouTube": "videos as on YouTube", "channels": "uploads of channels", "television": "television"}
+_DOINGS = {
+    "useful": ("analyzing, opening, linking", GENDER_COLORS["male"], ""),
+    "starting": ("starting", "#009E73", "\\\\"),
+    "driver": ("waiting for the driver", GENDER_COLORS["female"], "//"),
+    "idle": ("without work", GENDER_COLORS["unknown"], ".."),
+    "lost": ("lost with a node", "#222222", "xx"),
+}
+
+
+def percent(value: float) -> str:
+    """A share in words."""
+    return f"{100 * value:.0f} %" if value < 0.995 else f"{100 * value:.1f} %"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def paragraph(text: str) -> str:
+    """Wrapped."""
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def seconds(value: float) -> str:
+    """A duration in s or ms."""
+    return f"{value:.1f} s" if value >= 0.95 else f"{1000 * value:.3g} ms"
+
+
+# -- what was measured
+
+
+def measured_text(measured: Mapping[str, Any]) -> str:
+    """Tables of all measurements."""
+    amounts, driver, late = measured["amounts"], measured["driver"], measured["latencies"]
+    machine, calls = measured["machine"], driver["calls"]
+    rows = [
+        ["processor time to analyze a second of video", f"{amounts['cpu']:.2f} s", "real clips, one thread"],
+        ["to open a video in the middle", seconds(amounts["open_s"]), "real clips, processor time"],
+        ["to link people and write a run of two minutes", seconds(amounts["close_s"]), "the same"],
+        ["source, for an hour of video", f"{amounts['source_mb'] * 3600:.0f} MB", "real clips, 360p to 800p"],
+        ["parts, for an hour of video", f"{amounts['part_mb'] * 60:.1f} MB", "60, of a minute each"],
+        ["files of the run, for an hour of video", f"{amounts['run_mb'] * 3600:.1f} MB", ""],
+        ["driver: a message", seconds(calls["message_together_s"]), "processor time, 20 taken together"],
+        ["driver: a message alone", seconds(calls["message_s"]), "processor time"],
+        ["driver: a MB from an actor", seconds(calls["mb_s"]), "processor time"],
+        ["driver: a part", seconds(max(0.0, driver["part_s"])), "processor time"],
+        ["driver: a video without its parts", seconds(driver["job_s"]), "processor time"],
+        [
+            "to flush a file to the disk",
+            seconds(driver["sync_s"]),
+            "median, a virtual disk shared with others",
+        ],
+        [
+            "flushes for a part",
+            f"{driver['part_files']:.0f} files, {driver['part_transactions']:.0f} transactions",
+            "counted",
+        ],
+        [
+            "flushes for a video",
+            f"{driver['job_files']:.0f} files, {driver['job_transactions']:.0f} transactions",
+            "counted",
+        ],
+        ["rate with two actors that analyze nothing", f"{driver['videos_per_s']:.1f} videos a second", ""],
+        ["the same for parts", f"{driver['parts_per_s']:.1f} parts a second", ""],
+        ["start of an actor", seconds(late["actor"]["median"]), "Ray's process, imports"],
+        ["then, loading of the models", seconds(late["load"]["median"]), "in the actor's child process"],
+        ["cancel to the job's end", latency(late["cancel"]), f"local: {latency(late['cancel_local'])}"],
+        ["actor killed, to `Moved`", latency(late["moved"]), ""],
+        ["to work on another actor", latency(late["working"]), ""],
+        ["to the next new part", latency(late["next_part"]), "0.2 s of it is the part's own"],
+    ]
+    return "\n".join(
+        [
+            "### Measured\n",
+            paragraph(
+                f"""On {machine["cores"]} virtual cores that other programs kept busy all the time (load
+                {machine["load"]:.0f} when the measurements began), Python {machine["python"]}, Ray
+                {machine["ray"]}, PyAV {machine["av"]}: so times by the clock are upper bounds, and processor
+                times are those to rely on. `python -m benchmarks.cluster measure` repeats all of it. Amounts
+                and the time to analyze are medians over {len(amounts["clips"])} clips of real footage,
+                each repeated for two minutes; the rest is from made videos, or from analyzers that do
+                nothing but
+                hand over prepared parts and runs."""
+            ),
+            table(["what", "measured", "how"], rows),
+            compared(measured),
+        ]
+    )
+
+
+def latency(found: Mapping[str, float]) -> str:
+    """Median and highest."""
+    return f"{seconds(found['median'])} (at most {seconds(found['high'])})"
+
+
+def compared(measured: Mapping[str, Any]) -> str:
+    """Against the local executor, as far as it was measured."""
+    lines = []
+    if (over := measured.get("overhead")) is not None:
+        whole, parts = over["ratio"], over["segment_ratio"]
+        lines.append(
+            f"""Against the local executor, in {len(over["seconds"]["ray"])} alternated pairs of runs with
+            loaded
+            models: {over["clips"]} clips of {over["clip_s"]:g} s on two actors of one core take
+            **{whole["median"]:.2f}** times as long ({whole["low"]:.2f} to {whole["high"]:.2f}; the target is
+            1.10); one video in {over["segments"]} segments of 2 s on one actor
+            {parts["median"]:.2f} times ({parts["low"]:.2f} to {parts["high"]:.2f})."""
+        )
+    if (scaling := measured.get("scaling")) is not None:
+        ray, local = scaling["ray"], scaling["local"]
+        lines.append(
+            f"""From one actor to two, 16 clips are done {ray["median"]:.2f} times as fast
+            ({ray["low"]:.2f} to {ray["high"]:.2f}); the local executor with one process and with two,
+            in the same rounds: {local["median"]:.2f} ({local["low"]:.2f} to {local["high"]:.2f})."""
+        )
+    return "\n".join(paragraph(line) for line in lines)
+
+
+# -- what was simulated
+
+
+def model_text(costs: Costs) -> str:
+    """What the simulation takes into account, and what not."""
+    cluster = Cluster()
+    return paragraph(
+        f"""Everything from here on is a simulation (`benchmarks/cluster_simulation.py`), not a run on a
+        cluster:
+        no cluster of more than one machine was available. It uses the costs above. An actor of two cores
+        keeps
+        {CORES_BUSY} of them busy, so it analyzes {1 / costs.analysis:.0f} seconds of video in a second; a
+        node has {cluster.actors_per_node} actors, takes {cluster.start_s:.0f} s to start (median; paid),
+        and is
+        lost after {cluster.lifetime_h:.0f} h on average, as a spot machine may be, {cluster.notice_s:.0f} s
+        before the driver notices. {percent(cluster.slow_share)} of the nodes are half as fast, and equal work
+        varies by {percent(cluster.noise)}. The driver has a network of 10 Gbit/s; nodes see the files unless
+        stated otherwise. Shares, ranges of spread videos (from {LONG_SEGMENTS} segments on) and retries are
+        decided by the product's own code. Not simulated: Ray's own scheduler and object store at that size,
+        and the
+        second copy of a late range that an idle actor gets. Efficiency is the time in which actors analyze,
+        open, link and publish what is kept, over the time that is paid, from the order of the first node to
+        the end of the last one: starting and the end of the batch, when little is left to do, are part of
+        it."""
+    ) + paragraph(
+        """Lengths: *YouTube* is lognormal with a median of 64 s (random sample of McGrady, Zheng, Curran,
+        Baumgartner and Zuckerman, "Dialing for Videos", 2023, as reported in 2025) and a mean of 692 s (5.2
+        billion videos with 1 billion hours, Pex 2019), up to 12 h; *channels* is lognormal with a mean of 12
+        minutes (243,000 uploads of popular channels with 48,486 hours, Pew Research Center 2019; its sigma
+        of 1
+        is an assumption); *television* is an archive of recordings of 1 h and, every fifth, of 10 h. Each
+        figure
+        is the median of three seeds, with the range where it is wider than a point; there is work for """
+        + ", ".join(f"{WORK_H[nodes]:g} h at {nodes:,} nodes" for nodes in NODES)
+        + "."
+    )
+
+
+def spread_of(found: Mapping[str, Any]) -> str:
+    """Efficiency with its range."""
+    wide = found["high"] - found["low"] > 0.01
+    return percent(found["efficiency"]) + (
+        f" ({percent(found['low'])} to {percent(found['high'])})" if wide else ""
+    )
+
+
+def sizes_text(sizes: Mapping[str, Any]) -> str:
+    """The table of mixes and sizes."""
+    rows = []
+    for mix in MIXES:
+        for nodes in NODES:
+            found = sizes[mix][str(nodes)]
+            by = found["by"]
+            rows.append(
+                [
+                    _NAMES[mix],
+                    f"{nodes:,}",
+                    f"{found['videos']:,}",
+                    f"{found['rate']:,.0f}",
+                    f"**{spread_of(found)}**",
+                    percent(found["busy"]["thread"]),
+                    ", ".join(
+                        f"{_DOINGS[name][0]} {percent(by[name])}"
+                        for name in sorted(
+                            ("starting", "driver", "idle", "lost"), key=lambda one: -by.get(one, 0)
+                        )
+                        if by.get(name, 0) > 0.005
+                    ),
+                ]
+            )
+    head = [
+        "videos",
+        "nodes",
+        "how many",
+        "hours of video an hour",
+        "efficiency",
+        "driver's thread busy",
+        "the rest",
+    ]
+    return table(head, rows)
+
+
+def changes_text(changes: Mapping[str, Any]) -> str:
+    """What changes do."""
+    rows = []
+    for label in CHANGES:
+        cells = [label]
+        for nodes in (100, 1000):
+            for mix in ("YouTube", "television"):
+                found = changes[f"{label}|{nodes}"][mix]
+                cells.append(f"{percent(found['efficiency'])}, {found['rate']:,.0f} h/h")
+        rows.append(cells)
+    head = ["change", "YouTube, 100 nodes", "television, 100 nodes", "YouTube, 1,000", "television, 1,000"]
+    return table(head, rows)
+
+
+def sensitivity_text(found: Mapping[str, Any], costs: Costs) -> str:
+    """Efficiency when one thing at a time is less or more."""
+    rows = []
+    for label, (_, name, less, more) in SENSITIVITY.items():
+        cells = [label]
+        for factor in (less, more):
+            value = found[f"television|{label}|{factor:g}"]["value"]
+            cells.append(f"{factor:.2g} x: {_amount(name, value)}")
+            cells += [
+                percent(found[f"{mix}|{label}|{factor:g}"]["efficiency"]) for mix in ("YouTube", "television")
+            ]
+        rows.append(cells)
+    head = ["what", "less", "YouTube", "television", "more", "YouTube", "television"]
+    return table(head, rows)
+
+
+def _amount(name: str, value: float) -> str:
+    if name in ("slow_share", "noise"):
+        return percent(value)
+    if name == "part_mb":
+        return f"{value:.2f} MB"
+    return f"{value:.0f} h" if name == "lifetime_h" else seconds(value)
+
+
+def sources_text(found: Mapping[str, Any]) -> str:
+    """Files that are sent, and sites."""
+    rows = []
+    for mbit in (1.4, 4.0):
+        for nodes in (10, 100):
+            some, all_ = (found[f"sent|{mbit}|{nodes}|{most}"] for most in ("some", "all"))
+            rows.append(
+                [
+                    f"{mbit} Mbit/s",
+                    f"{nodes}",
+                    f"{percent(some['efficiency'])}, {some['rate']:,.0f} h/h",
+                    percent(some["busy"]["sending"]),
+                    f"{some['sent_mb'] / 1e6:.1f} TB",
+                    f"{percent(all_['efficiency'])}, {all_['sent_mb'] / 1e6:.1f} TB",
+                ]
+            )
+    head = ["bit rate", "nodes", "efficiency", "network busy", "sent", "if a spread video went to any node"]
+    return table(head, rows)
+
+
+def write(kept: Mapping[str, Any]) -> None:
+    """Write the sizing part and the charts."""
+    measured, simulated = kept["measured"], kept["simulated"]
+    costs = costs_of(measured)
+    draw_efficiency(simulated["sizes"])
+    draw_time(simulated["sizes"])
+    sites = simulated["sources"]
+    text = "\n".join(
+        [
+            MARKS[0] + "## Sizing\n",
+            measured_text(measured),
+            "### Simulated\n",
+            model_text(costs),
+            sizes_text(simulated["sizes"]),
+            f"![Efficiency by the number of nodes]({EFFICIENCY})\n",
+            f"![Where the paid time goes at 100 nodes]({TIME})\n",
+            "### What limits it, and what to change\n",
+            limits_text(simulated, costs),
+            changes_text(simulated["changes"]),
+            "### Sensitivity\n",
+            paragraph(
+                """Efficiency at 100 nodes when one thing at a time is less or more; one seed, work for one
+                hour, so
+                starting weighs twice as much as above."""
+            ),
+            sensitivity_text(simulated["sensitivity"], costs),
+            "### Files that the driver sends, and sites\n",
+            paragraph(
+                """Television that the nodes do not see (`source = "send"`): each node that works on a video
+                gets
+                all of it once. A spread video therefore goes to few nodes, as many as make copying and
+                analyzing
+                take equally long (`most_nodes`)."""
+            ),
+            sources_text(sites),
+            paragraph(
+                f"""A cluster does not make a site faster. From one site, with the pauses of `[pace]` and 6
+                MB/s,
+                uploads of channels come at {sites["sites|1"]["rate"]:.0f} hours of video an hour, from ten at
+                the same time (`downloads = 10`) at {sites["sites|10"]["rate"]:.0f}: an actor or a few keep up
+                with that, and ten nodes would be {percent(sites["sites|1"]["efficiency"])} and
+                {percent(sites["sites|10"]["efficiency"])} busy."""
+            )
+            + MARKS[1],
+        ]
+    )
+    page = PAGE.read_text("utf-8") if PAGE.exists() else "# Clusters\n"
+    start, found, rest = page.partition(MARKS[0])
+    end = rest.partition(MARKS[1])[2] if found else ""
+    PAGE.write_text(start.rstrip("\n") + "\n\n" + text + end, encoding="utf-8")
+
+
+def limits_text(simulated: Mapping[str, Any], costs: Costs) -> str:
+    """What limits a cluster, in words and from the costs."""
+    job_s = costs.job_s + costs.job_syncs * costs.sync_s
+    part_s = costs.part_s + costs.row_syncs * costs.sync_s
+    hundred = simulated["sizes"]["YouTube"]["100"]
+    return paragraph(
+        f"""The driver's thread is the limit. It spends {seconds(job_s)} on each video, of which
+        {seconds(costs.job_syncs * costs.sync_s)} are {costs.job_syncs} flushes to this disk, and
+        {seconds(part_s)} on
+        each part: at most {1 / job_s:.0f} videos or {1 / part_s:.0f} parts a second. Recordings of an hour
+        reach
+        the latter first: {3600 / (job_s + 60 * part_s):,.0f} hours of video an hour, whatever the number of
+        nodes.
+        Videos as short as YouTube's reach the former; at 100 nodes the thread is busy for
+        {percent(hundred["busy"]["thread"])} of the time."""
+    )
+
+
+# -- charts
+
+
+def draw_efficiency(sizes: Mapping[str, Any]) -> None:
+    """Efficiency by the number of nodes."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for mix in MIXES:
+        values = [100 * sizes[mix][str(nodes)]["efficiency"] for nodes in CURVE]
+        axes.plot(CURVE, values, _STYLES[mix], color=_COLORS[mix], label=_NAMES[mix])
+    axes.axhline(90, color="#222222", linewidth=0.8)
+    axes.text(CURVE[0], 91, "target at 100 nodes: 90 %", fontsize=8, color="#222222")
+    axes.set_xscale("log")
+    axes.set_xticks(CURVE, [f"{nodes:,}" for nodes in CURVE])
+    axes.minorticks_off()
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("nodes of four actors")
+    axes.set_ylabel("efficiency in %")
+    axes.grid(color="#DDDDDD")
+    axes.legend(frameon=False, loc="lower left")
+    _finish(axes)
+    figure.savefig(DOCS / EFFICIENCY, dpi=110)
+
+
+def draw_time(sizes: Mapping[str, Any]) -> None:
+    """Where the paid time goes at 100 nodes."""
+    figure = Figure(figsize=(7, 2.4), layout="constrained")
+    axes = figure.subplots()
+    left = [0.0] * len(MIXES)
+    for name, (label, color, hatch) in _DOINGS.items():
+        values = []
+        for mix in MIXES:
+            found = sizes[mix]["100"]
+            by = found["by"] | {"useful": found["efficiency"]}
+            values.append(100 * (by.get(name, 0.0) + (by.get("source", 0.0) if name == "driver" else 0.0)))
+        names = [_NAMES[mix] for mix in MIXES]
+        axes.barh(names, values, left=left, color=color, hatch=hatch, edgecolor="white", label=label)
+        left = [one + more for one, more in zip(left, values, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("paid time of actors at 100 nodes, in %")
+    figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper center")
+    _finish(axes)
+    figure.savefig(DOCS / TIME, dpi=110)
+
+
+def _finish(axes: Any) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
