@@ -18,6 +18,7 @@ import shutil
 import signal
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -271,16 +272,20 @@ def _requests(folder: Path, run: Path, count: int, parts: int, each_s: float = 0
 
 
 class _Flushes:
-    """Counts what this process flushes to the disk. A context manager."""
+    """Counts what this thread and others of the process flush to the disk. A context manager."""
 
     def __enter__(self) -> _Flushes:
         from analyzer.batch.ledger import Ledger
 
-        self.files = self.transactions = 0
+        self.here = self.elsewhere = self.transactions = 0
+        thread = threading.current_thread()
         self._fsync, self._transaction = os.fsync, Ledger._transaction
 
         def fsync(descriptor: int) -> None:
-            self.files += 1
+            if threading.current_thread() is thread:
+                self.here += 1
+            else:
+                self.elsewhere += 1
             self._fsync(descriptor)
 
         def transaction(ledger: Ledger) -> Any:
@@ -315,19 +320,16 @@ def driver(jobs: int = 60, parts: int = 40) -> Result:
                     "parts": count * each,
                     "wall_s": wall_s,
                     "cpu_s": cpu_s,
-                    "files": flushes.files,
+                    "here": flushes.here,
+                    "elsewhere": flushes.elsewhere,
                     "transactions": flushes.transactions,
                 }
                 print(" ", kind, found[kind], flush=True)
         found["calls"] = calls()
     video, part = found["video"], found["part"]
-    found["job_s"] = video["cpu_s"] / video["videos"]
-    found["job_files"] = video["files"] / video["videos"]
-    found["job_transactions"] = video["transactions"] / video["videos"]
-    more = part["videos"], part["parts"]
-    found["part_s"] = (part["cpu_s"] - more[0] * found["job_s"]) / more[1]
-    found["part_files"] = (part["files"] - more[0] * found["job_files"]) / more[1]
-    found["part_transactions"] = (part["transactions"] - more[0] * found["job_transactions"]) / more[1]
+    for kind in ("cpu_s", "here", "elsewhere", "transactions"):
+        found[f"job_{kind}"] = video[kind] / video["videos"]
+        found[f"part_{kind}"] = (part[kind] - part["videos"] * found[f"job_{kind}"]) / part["parts"]
     found["videos_per_s"] = video["videos"] / video["wall_s"]
     found["parts_per_s"] = part["parts"] / part["wall_s"]
     found["sync_s"] = flushing()

@@ -69,23 +69,15 @@ def measured_text(measured: Mapping[str, Any]) -> str:
         ["driver: a message", seconds(calls["message_together_s"]), "processor time, 20 taken together"],
         ["driver: a message alone", seconds(calls["message_s"]), "processor time"],
         ["driver: a MB from an actor", seconds(calls["mb_s"]), "processor time"],
-        ["driver: a part", seconds(max(0.0, driver["part_s"])), "processor time"],
-        ["driver: a video without its parts", seconds(driver["job_s"]), "processor time"],
+        ["driver: a part", seconds(max(0.0, driver["part_cpu_s"])), "processor time"],
+        ["driver: a video without its parts", seconds(driver["job_cpu_s"]), "processor time"],
         [
             "to flush a file to the disk",
             seconds(driver["sync_s"]),
             "median, a virtual disk shared with others",
         ],
-        [
-            "flushes for a part",
-            f"{driver['part_files']:.0f} files, {driver['part_transactions']:.0f} transactions",
-            "counted",
-        ],
-        [
-            "flushes for a video",
-            f"{driver['job_files']:.0f} files, {driver['job_transactions']:.0f} transactions",
-            "counted",
-        ],
+        ["flushes for a part", flushes(driver, "part"), "counted"],
+        ["flushes for a video without its parts", flushes(driver, "job"), "counted"],
         ["rate with two actors that analyze nothing", f"{driver['videos_per_s']:.1f} videos a second", ""],
         ["the same for parts", f"{driver['parts_per_s']:.1f} parts a second", ""],
         ["start of an actor", seconds(late["actor"]["median"]), "Ray's process, imports"],
@@ -112,6 +104,12 @@ def measured_text(measured: Mapping[str, Any]) -> str:
             compared(measured),
         ]
     )
+
+
+def flushes(driver: Mapping[str, Any], kind: str) -> str:
+    """How many, and by whom."""
+    here, elsewhere, rows = (driver[f"{kind}_{name}"] for name in ("here", "elsewhere", "transactions"))
+    return f"{elsewhere:.0f} by the threads that write, {here + rows:.0f} by the driver's own"
 
 
 def latency(found: Mapping[str, float]) -> str:

@@ -69,8 +69,10 @@ class Costs:
     """Files and folders that are flushed for a part."""
     row_syncs: int = 1
     """The same for the rows of a message in the ledger."""
-    job_syncs: int = 20
+    job_syncs: int = 9
     """The same for a video, without its parts."""
+    run_syncs: int = 10
+    """Files of a run that are flushed, as parts are."""
     mb_s: float = 0.002
     """Of the driver, for each MB that it sends or receives: processor time."""
     identify_s: float = 0.01
@@ -269,13 +271,13 @@ class _Driver:
         self.working = 0
         """Actors that send progress."""
 
-    def receive(self, now: float, parts: int, mb: float) -> float:
+    def receive(self, now: float, parts: int, mb: float, *, run: bool = False) -> float:
         """When the parts of a message are committed, and the driver asks for the next one."""
         costs, product = self._costs, self._product
         transactions = min(parts, 1) if product.rows_together else parts
         work_s = costs.message_s + parts * costs.part_s + mb * costs.mb_s
         work_s += transactions * costs.row_syncs * costs.sync_s
-        written = parts * costs.part_syncs * costs.sync_s
+        written = (parts * costs.part_syncs + run * costs.run_syncs) * costs.sync_s
         arrived = self.receiving.serve(now, mb / self._network_mb_s) + self._lag(now)
         if product.commit_threads == 1:
             return self.thread.serve(arrived, work_s + written)
@@ -749,7 +751,7 @@ class _Actor:
     def _message(self, more_mb: float) -> float:
         """Send what is unsent; returns when the driver has handled it."""
         mb = self.unsent * self.model.costs.part_mb + more_mb
-        self.sent_at = self.model.driver.receive(self.env.now, self.unsent, mb)
+        self.sent_at = self.model.driver.receive(self.env.now, self.unsent, mb, run=more_mb > 0)
         if self.unsent:
             self.commits.append((self.sent_at, self.unsent))
         self.unsent = 0
