@@ -19,6 +19,7 @@ from analyzer.batch.executors import ray as ray_module
 from analyzer.batch.executors import ray_cluster
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import Prepare
+from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.protocol import (
@@ -280,6 +281,56 @@ def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Pa
     (opened,) = (event for event in events if isinstance(event, Opened))
     assert len(opened.completed) >= 2, "what was finished is on the disk"
     check_done(again, [*(Segment(0, number, 0, 0, 0) for number in opened.completed), *events])
+
+
+# --- how videos reach the machines ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
+def test_a_video_is_sent_to_machines_that_do_not_see_it(
+    workers: int, make: Make, machines: Any, tmp_path: Path
+) -> None:
+    """In several pieces, once to each machine, and nothing of it stays there."""
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(bytes(20 * 2**20))
+    path.write_bytes(marked(path, "slow"))
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    nodes = [
+        machines.add_node(num_cpus=4, include_dashboard=False, env_vars={"TMPDIR": str(folder)})
+        for folder in folders
+    ]
+    try:
+        executor = make(2, cpus=3, source="send", scratch=None)
+        while [worker.state for worker in executor.workers()] != [WorkerState.IDLE] * 2:
+            assert list(executor.events(0.1)) == []
+        spec = replace(slow(tmp_path / "out", path), resources=Resources(workers=workers))
+        executor.submit(spec)
+        before = until(executor, some(spec, 5))
+        copies = [copy for folder in folders for copy in folder.rglob("*.mp4")]
+        assert len(copies) == workers
+        assert all(copy.read_bytes() == path.read_bytes() for copy in copies)
+        sent = {copy: copy.stat().st_mtime_ns for copy in copies}
+        before += until(executor, some(spec, 1))
+        assert all(copy.stat().st_mtime_ns == when for copy, when in sent.items()), "each was sent once"
+        check_done(spec, before + until(executor, lambda events: ended(events, spec)))
+        until(executor, lambda events: not any(copy.exists() for copy in copies))
+    finally:
+        for node in nodes:
+            machines.remove_node(node)
+
+
+def test_a_machine_that_does_not_see_a_shared_video_is_refused(
+    make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = SourceFile(slow_file, "0" * 64, 1)
+    monkeypatch.setattr(ray_module, "_source_files", lambda video: (other,))
+    executor, spec = make(1, source="shared"), slow(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    (failed,) = until(executor, lambda events: ended(events, spec))
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    assert f"does not see {slow_file}" in failed.error
 
 
 # --- jobs that are canceled, executors that are closed -------------------------------------------------
