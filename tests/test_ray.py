@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from analyzer.batch.config import jobs_of
 from analyzer.batch.executors import ray as ray_module
 from analyzer.batch.executors import ray_cluster
 from analyzer.batch.executors.base import WorkerState
@@ -22,6 +24,7 @@ from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
 from analyzer.batch.failure_policy import Phase
+from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
     Done,
     Failed,
@@ -36,6 +39,7 @@ from analyzer.batch.protocol import (
     Segment,
     Stopped,
 )
+from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import ClusterError
 from analyzer.settings import Settings
 from testkit.clusters import cluster
@@ -135,6 +139,31 @@ def test_a_lost_actor_is_replaced_and_its_job_continues(make: Make, slow_file: P
     again = [event for event in events if isinstance(event, Opened)][-1]
     assert list(again.completed) == segments(events[: events.index(moved)]), "it continues where it was"
     assert gone(children), "they die with their actor"
+
+
+def test_the_ledger_has_an_attempt_for_each_lost_machine(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    jobs = jobs_of([str(slow_file)], Settings(video=False), out=tmp_path / "out", report=())
+    executor, lost = make(1), list[int]()
+
+    def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
+        if name == "segment_committed" and facts["segment"] == 2 and not lost:
+            (worker,) = executor.workers()
+            lost.append(worker.pid or 0)
+            os.kill(lost[0], signal.SIGKILL)
+
+    outcome = Scheduler(jobs, executor, on_event=on_event).run()
+    assert outcome.done == 1 and outcome.well and lost
+    with Ledger(jobs.ledger, read_only=True) as ledger:
+        history = ledger.history(1)
+    first, second = history["attempts_list"]
+    assert (first["outcome"], first["error_kind"], second["outcome"]) == ("interrupted", "lost", "done")
+    assert "was lost" in first["error"] and history["attempts"] == 2 and history["interrupted"] == 0
+    assert [one["segment"] for one in history["segments_list"]] == list(range(SEGMENTS))
+    logged = [json.loads(line) for line in jobs.log.read_text().splitlines()]
+    (moved,) = (one for one in logged if one["event"] == "moved")
+    assert moved["attempt"] == 2 and moved["node"]
+    committed = [one["segment"] for one in logged if one["event"] == "segment_committed"]
+    assert committed == list(range(SEGMENTS)), "no segment is finished twice"
 
 
 @pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
@@ -401,6 +430,23 @@ def test_a_machine_with_other_models_is_refused(
     (failed,) = until(executor, lambda events: ended(events, spec))
     assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
     assert "other models" in failed.error
+
+
+def test_a_cluster_that_is_gone_stops_all_jobs(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, spec = make(1, acts), job(tmp_path / "out", "deaf")
+    executor.submit(spec)
+    until(executor, at_work(spec))
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise ConnectionError("GCS is not available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_module.ray, "wait", fail)
+        with pytest.raises(ClusterError, match=r"does not answer any more .*GCS is not available"):
+            list(executor.events(0.1))
+    assert list(executor.events(0)) == [Stopped(spec.job_id)]
 
 
 def test_machines_alike_are_found(make: Make) -> None:

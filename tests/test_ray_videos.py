@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from analyzer.batch.config import load_jobs
-from analyzer.batch.executors.local import Prepare
+from analyzer.batch.executors.base import Executor
+from analyzer.batch.executors.local import LocalExecutor, Prepare
 from analyzer.batch.executors.ray import RayExecutor
 from analyzer.batch.outcome import Outcome
+from analyzer.batch.protocol import FINAL, Done, JobEvent, Resources
 from analyzer.batch.run import run_batch
 from testkit import faults
 from testkit.clusters import cluster
 from testkit.faults import Bench, Result, make_video
+from tests.batch_faults import marked, with_models
+from tests.test_batch_executors import job, video
 
 MEMORY_MB = 100
+FAULTS = "well", "crash", "memory", "well"
 
 
 def bench_of(folder: Path, *seconds: float, **how: Any) -> Bench:
@@ -95,3 +103,72 @@ def test_a_video_in_segments_over_machines_has_the_same_results(long: Bench, mac
     placed = [one["segments"] for one in faults.events(out, "placed")]
     assert placed[0] == [0, 0] and placed[-1] is None and len(placed) > 4
     compare(out, long)
+
+
+def test_videos_fail_as_they_do_in_processes_of_this_machine(tmp_path: Path, machines: Any) -> None:
+    """One crashes its process, one takes all memory; the others are done."""
+    videos = [make_video(tmp_path / f"{number}.mp4", 2, number) for number in range(len(FAULTS))]
+    for path, fault in zip(videos, FAULTS, strict=True):
+        if fault != "well":
+            path.write_bytes(marked(path, fault))
+    tables = "[limits]\nmemory_mb = 1500\ncrashes = 1\n"
+    bench = Bench(tmp_path / "bench", videos, settings=faults.SETTINGS, tables=tables)
+    found = []
+    for executor in (
+        LocalExecutor(2, 2, prepare=with_models),
+        RayExecutor(2, cpus=1, memory_mb=MEMORY_MB, prepare=with_models),
+    ):
+        out = bench.fresh()
+        with contextlib.closing(executor):
+            run_batch(load_jobs(bench.jobs, out=out), executor=executor)
+        with contextlib.closing(sqlite3.connect(out / faults.LEDGER)) as db:
+            columns = "title, state, error_kind, error, attempts"
+            found.append(db.execute(f"SELECT {columns} FROM videos ORDER BY id").fetchall())
+    assert found[0] == found[1]
+    assert [row[1:3] for row in found[1]] == [
+        ("done", None),
+        ("abandoned", "crash"),
+        ("abandoned", "memory"),
+        ("done", None),
+    ]
+
+
+def test_a_worker_has_the_threads_of_its_actor(pair: Bench, machines: Any) -> None:
+    """As many as a process of this machine has with as many threads."""
+    spec = replace(
+        job(pair.fresh()), video=replace(video(), paths=(pair.folder.parent / "videos/talk-0.mp4",))
+    )
+    most = []
+    for executor in (LocalExecutor(1, 1), RayExecutor(1, cpus=1, memory_mb=MEMORY_MB)):
+        seen = [0]
+        resources = Resources(workers=1, threads=1)
+        with contextlib.closing(executor):
+            executor.submit(replace(spec, out=pair.fresh(), resources=resources))
+            events: list[JobEvent] = []
+            while not (events and isinstance(events[-1], FINAL)):
+                events += executor.events(0.05)
+                seen += [thread_count(worker.pid, executor) for worker in executor.workers()]
+        assert isinstance(events[-1], Done)
+        most.append(max(seen))
+    assert most[1] <= most[0] + 1
+
+
+def thread_count(pid: int | None, executor: Executor) -> int:
+    """Of the process that analyzes: a worker's own, or the one of an actor."""
+    with contextlib.suppress(psutil.Error, IndexError):
+        process = psutil.Process(pid)
+        one = process if isinstance(executor, LocalExecutor) else process.children()[0]
+        return int(one.num_threads())
+    return 0
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_killed_ten_times_loses_nothing(pair: Bench, machines: Any) -> None:
+    tables = f"[executor]\nkind = 'ray'\naddress = '{machines.address}'\ncpus = 1\nmemory_mb = {MEMORY_MB}\n"
+    bench = bench_of(pair.folder / "ray", 5, 6, tables=tables, top="workers = 2\nreport = ['html']\n")
+    ended = bench.run(bench.fresh())
+    assert ended.code == faults.DONE, ended.error
+    bench.__dict__["whole"] = pair.reference, ended.seconds
+    result = faults.kills(bench, 10)
+    assert "\n".join(result.words) == ""
+    assert result.numbers["kills"] == 10

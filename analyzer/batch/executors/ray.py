@@ -62,7 +62,7 @@ from analyzer.batch.protocol import (
     encode,
 )
 from analyzer.batch.worker import published_run
-from analyzer.errors import MediaErrorKind, OutputError, SourceError
+from analyzer.errors import ClusterError, MediaErrorKind, OutputError, SourceError
 from analyzer.runs.folders import run_folder
 from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore, part_stores
@@ -266,7 +266,11 @@ class RayExecutor:
         self._connected = connect(address, cpus * slots or max(cpus, os.cpu_count() or 1))
         self._looked_up = time.monotonic()
         self._slots = slots or 1
-        self._look_up()
+        try:
+            self._look_up()
+        except BaseException:
+            self.close()
+            raise
 
     # -- as in `Executor`
 
@@ -316,11 +320,20 @@ class RayExecutor:
         self._assign()
 
     def events(self, timeout_s: float) -> Iterator[JobEvent]:
-        """As in `Executor`."""
+        """As in `Executor`.
+
+        Raises:
+            ClusterError: The cluster does not answer any more; all jobs have stopped.
+        """
         if not self._out and not self._closed:
             self._inside = True
             try:
                 self._step(timeout_s)
+            except (RayError, ConnectionError) as error:
+                self._stop_all()
+                raise ClusterError(
+                    f"the cluster does not answer any more ({cause_of(error)}): run the same command again"
+                ) from error
             finally:
                 self._inside = False
         while self._out:
@@ -328,6 +341,13 @@ class RayExecutor:
             if isinstance(event, FINAL):
                 del self._jobs[event.job_id]
             yield event
+
+    def _stop_all(self) -> None:
+        """Without a cluster nothing works on any job; finished segments are on the disk."""
+        self._actors.clear()
+        self._units.clear()
+        for job in self._jobs.values():
+            self._end(job, Stopped(job.id))
 
     def workers(self) -> list[WorkerStatus]:
         """As in `Executor`."""

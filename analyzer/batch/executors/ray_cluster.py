@@ -68,6 +68,7 @@ def connect(address: str, cpus: int) -> bool:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     logging.getLogger("ray").setLevel(logging.ERROR)
+    _keep_off_stdout()
     for last in (False, True):
         try:
             with _own_signal_handlers():
@@ -79,6 +80,14 @@ def connect(address: str, cpus: int) -> bool:
         else:
             break
     return True
+
+
+def _keep_off_stdout() -> None:
+    """Ray prints a paragraph for each worker that it loses, also without ``log_to_driver``."""
+    import ray._private.worker as internal
+
+    if hasattr(internal, "print_to_stdstream"):  # no public switch in Ray 2.60
+        internal.print_to_stdstream = lambda *arguments, **options: None
 
 
 def _check_answers(address: str) -> None:
