@@ -26,6 +26,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from analyzer.batch.config import jobs_of
 from analyzer.batch.executors.base import Executor, WorkerState
 from analyzer.batch.executors.local import LocalExecutor, Prepare
@@ -34,6 +36,7 @@ from analyzer.batch.scheduler import Scheduler
 from analyzer.batch.worker import AnalyzerFactory
 from analyzer.settings import Settings
 from testkit.faults import make_video
+from testkit.runs import make_run, random_plan
 
 __all__ = ["MEASUREMENTS", "Result", "prepared"]
 
@@ -236,27 +239,14 @@ class NoAnalysis:
 
 
 def _prepared_run(folder: Path) -> Path:
-    """A part of made video, and the run of that video, for `NoAnalysis`."""
-    from analyzer import analyze
+    """An empty part, and the run of a made-up video of ten minutes, for `NoAnalysis`."""
     from analyzer.runs.segments import PartStore
 
-    folder.mkdir(parents=True)
-    kept: list[Path] = []
-    keep = PartStore.clear
-
-    def copy(self: PartStore) -> None:
-        parts = sorted(self.folder.glob("[!.]*-*"))
-        if parts and not kept:
-            kept.append(Path(shutil.copytree(parts[0], folder / "part")))
-        keep(self)
-
-    video = make_video(folder / "video.mp4", 12.0)
-    PartStore.clear = copy  # type: ignore[method-assign]
-    try:
-        run = analyze(str(video), SETTINGS, out=folder / "out")
-    finally:
-        PartStore.clear = keep  # type: ignore[method-assign]
-    shutil.copytree(run.folder, folder / "run", ignore=shutil.ignore_patterns(".*"))
+    parts = PartStore(folder, "key")
+    parts.commit_empty(0)
+    next(parts.folder.glob("key-*")).rename(folder / "part")
+    plan = random_plan(np.random.default_rng(1), length_s=600.0, people=10, concurrent=1.5)
+    make_run(folder / "run", plan, SETTINGS)
     return folder
 
 
