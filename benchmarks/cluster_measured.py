@@ -229,7 +229,6 @@ class NoAnalysis:
             time.sleep(asked["each_s"])
             shutil.copytree(prepared_run / "part", parts / f"key-{number:06d}")
             self._on_event(SegmentCommitted("", video.title, number, samples=300, faces=500, size_bytes=size))
-        shutil.rmtree(parts)
         shutil.copytree(prepared_run / "run", folder, dirs_exist_ok=True)
         info = json.loads((folder / "run.json").read_text())
         info |= {"video_id": video.video_id, "title": video.title, "complete": True}

@@ -17,6 +17,8 @@ from benchmarks.cluster_simulation import Cluster, Costs
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "cluster.md"
 MARKS = "<!-- sizing -->\n", "<!-- /sizing -->\n"
+NEXT = "## What was tried"
+"""The section that follows."""
 EFFICIENCY, TIME = "cluster-efficiency.png", "cluster-time.png"
 
 _COLORS = dict(zip(MIXES, (GENDER_COLORS["female"], GENDER_COLORS["male"], "#009E73"), strict=True))
@@ -227,13 +229,12 @@ def changes_text(changes: Mapping[str, Any]) -> str:
     rows = []
     for label in CHANGES:
         cells = [label]
-        for nodes in (100, 1000):
-            for mix in ("YouTube", "television"):
-                found = changes[f"{label}|{nodes}"][mix]
-                cells.append(f"{percent(found['efficiency'])}, {found['rate']:,.0f} h/h")
+        for mix in ("YouTube", "television"):
+            found = changes[label][mix]
+            cells += [percent(found["efficiency"]), f"{found['rate']:,.0f}", percent(found["busy"]["thread"])]
         rows.append(cells)
-    head = ["change", "YouTube, 100 nodes", "television, 100 nodes", "YouTube, 1,000", "television, 1,000"]
-    return table(head, rows)
+    head = ["", "YouTube", "hours of video an hour", "thread busy"]
+    return table([*head, "television", *head[2:]], rows)
 
 
 def sensitivity_text(found: Mapping[str, Any], costs: Costs) -> str:
@@ -284,8 +285,9 @@ def write(kept: Mapping[str, Any]) -> None:
     """Write the sizing part and the charts."""
     measured, simulated = kept["measured"], kept["simulated"]
     costs = costs_of(measured)
-    draw_efficiency(simulated["sizes"])
-    draw_time(simulated["sizes"])
+    sizes = {mix: simulated[f"sizes of {mix}"] for mix in MIXES}
+    draw_efficiency(sizes)
+    draw_time(sizes)
     sites = simulated["sources"]
     text = "\n".join(
         [
@@ -293,7 +295,7 @@ def write(kept: Mapping[str, Any]) -> None:
             measured_text(measured),
             "### Simulated\n",
             model_text(costs),
-            sizes_text(simulated["sizes"]),
+            sizes_text(sizes),
             f"![Efficiency by the number of nodes]({EFFICIENCY})\n",
             f"![Where the paid time goes at 100 nodes]({TIME})\n",
             "### What limits it, and what to change\n",
@@ -326,17 +328,21 @@ def write(kept: Mapping[str, Any]) -> None:
             + MARKS[1],
         ]
     )
-    page = PAGE.read_text("utf-8") if PAGE.exists() else "# Clusters\n"
-    start, found, rest = page.partition(MARKS[0])
-    end = rest.partition(MARKS[1])[2] if found else ""
-    PAGE.write_text(start.rstrip("\n") + "\n\n" + text + end, encoding="utf-8")
+    page = PAGE.read_text("utf-8")
+    before, found, rest = page.partition(MARKS[0])
+    if found:
+        after = rest.partition(MARKS[1])[2]
+    else:
+        before, _, after = page.partition(NEXT)
+        after = f"\n{NEXT}{after}"
+    PAGE.write_text(before + text + after, encoding="utf-8")
 
 
 def limits_text(simulated: Mapping[str, Any], costs: Costs) -> str:
     """What limits a cluster, in words and from the costs."""
     job_s = costs.job_s + costs.job_syncs * costs.sync_s
     part_s = costs.part_s + costs.row_syncs * costs.sync_s
-    hundred = simulated["sizes"]["YouTube"]["100"]
+    hundred = simulated["sizes of YouTube"]["100"]
     return paragraph(
         f"""The driver's thread is the limit. It spends {seconds(job_s)} on each video, of which
         {seconds(costs.job_syncs * costs.sync_s)} are {costs.job_syncs} flushes to this disk, and
