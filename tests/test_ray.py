@@ -134,7 +134,9 @@ def test_a_lost_actor_is_replaced_and_its_job_continues(make: Make, slow_file: P
     events = before + until(executor, lambda events: ended(events, spec))
     check_done(spec, events)
     (moved,) = (event for event in events if isinstance(event, Moved))
-    assert moved.node and moved.node in moved.reason and "\n" not in moved.reason
+    assert (
+        moved.node and moved.reason == f"the worker on {moved.node} was lost: its process ended unexpectedly"
+    )
     assert len([event for event in events if isinstance(event, Placed)]) == 2
     again = [event for event in events if isinstance(event, Opened)][-1]
     assert list(again.completed) == segments(events[: events.index(moved)]), "it continues where it was"
@@ -211,6 +213,28 @@ def test_a_station_that_does_not_answer_is_lost(
     check_done(spec, events)
     (moved,) = (event for event in events if isinstance(event, Moved))
     assert "did not answer" in moved.reason
+
+
+def test_slots_follow_the_machines(make: Make, machines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless their number is configured."""
+    monkeypatch.setattr(ray_module, "_LOOK_UP_S", 0.5)
+    executor, fixed = make(0), make(1)
+
+    def look(slots: int) -> None:
+        until_slots = time.monotonic() + 60
+        while executor.slots != slots or len(executor.workers()) != slots:
+            assert time.monotonic() < until_slots, executor.workers()
+            assert list(executor.events(0.1)) == list(fixed.events(0)) == []
+
+    look(2)
+    node = machines.add_node(num_cpus=3, include_dashboard=False)
+    look(5)
+    assert executor.threads == 5
+    while any(worker.state is not WorkerState.IDLE for worker in executor.workers()[:4]):
+        assert list(executor.events(0.1)) == []
+    machines.remove_node(node)
+    look(2)
+    assert (fixed.slots, len(fixed.workers())) == (1, 1)
 
 
 def test_a_job_that_loses_every_station_fails(

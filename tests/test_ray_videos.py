@@ -9,18 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import psutil
 import pytest
 
 from analyzer.batch.config import load_jobs
-from analyzer.batch.executors.base import Executor
-from analyzer.batch.executors.local import LocalExecutor, Prepare
+from analyzer.batch.executors.base import Executor, WorkerState
+from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.executors.ray import RayExecutor
+from analyzer.batch.log import OnEvent, ignore
 from analyzer.batch.outcome import Outcome
 from analyzer.batch.protocol import FINAL, Done, JobEvent, Resources
 from analyzer.batch.run import run_batch
 from testkit import faults
 from testkit.clusters import cluster
+from testkit.demo import portraits
 from testkit.faults import Bench, Result, make_video
 from tests.batch_faults import marked, with_models
 from tests.test_batch_executors import job, video
@@ -61,13 +64,15 @@ def machines() -> Iterator[Any]:
         yield made
 
 
-def on_ray(bench: Bench, slots: int, prepare: Prepare | None = None, **more: Any) -> tuple[Path, Outcome]:
+def on_ray(bench: Bench, slots: int, on_event: OnEvent = ignore, **more: Any) -> tuple[Path, Outcome]:
     """Run a batch on the cluster; returns its output folder."""
     out = bench.fresh()
     jobs = load_jobs(bench.jobs, out=out)
     known = {"cpus": 1, "memory_mb": MEMORY_MB, "scratch": out.with_name(f"{out.name}-scratch")}
-    with contextlib.closing(RayExecutor(slots, prepare=prepare, **known | more)) as executor:
-        return out, run_batch(jobs, executor=executor)
+    with contextlib.closing(RayExecutor(slots, **known | more)) as executor:
+        while any(worker.state is not WorkerState.IDLE for worker in executor.workers()):
+            assert list(executor.events(0.1)) == []
+        return out, run_batch(jobs, executor=executor, on_event=on_event)
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +108,35 @@ def test_a_video_in_segments_over_machines_has_the_same_results(long: Bench, mac
     placed = [one["segments"] for one in faults.events(out, "placed")]
     assert placed[0] == [0, 0] and placed[-1] is None and len(placed) > 4
     compare(out, long)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graceful", [True, False])
+def test_a_machine_that_leaves_changes_no_result(graceful: bool, long: Bench, machines: Any) -> None:
+    """One of two, each with room for one station."""
+    node, other = (machines.add_node(num_cpus=4, include_dashboard=False) for _ in range(2))
+    left: list[str] = []
+
+    def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
+        if name == "segment_committed" and facts["segment"] == 1 and not left:
+            left.append(node.node_id)
+            machines.remove_node(node, allow_graceful=graceful)
+
+    out, outcome = on_ray(long, 2, on_event=on_event, cpus=3, source="send")
+    machines.remove_node(other)
+    assert outcome.done == 1 and left and faults.events(out, "moved")
+    compare(out, long)
+
+
+def test_images_are_sent_too(tmp_path: Path, machines: Any) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, portrait in enumerate(portraits()):
+        cv2.imwrite(str(folder / f"{number}.png"), portrait[:, :, ::-1])
+    bench = Bench(tmp_path / "bench", [folder], settings="threads = 1\nformat = ['csv', 'parquet']\n")
+    out, outcome = on_ray(bench, 1, source="send")
+    assert outcome.done == 1
+    compare(out, bench)
 
 
 def test_videos_fail_as_they_do_in_processes_of_this_machine(tmp_path: Path, machines: Any) -> None:
@@ -165,7 +199,9 @@ def thread_count(pid: int | None, executor: Executor) -> int:
 @pytest.mark.slow
 def test_a_batch_that_is_killed_ten_times_loses_nothing(pair: Bench, machines: Any) -> None:
     tables = f"[executor]\nkind = 'ray'\naddress = '{machines.address}'\ncpus = 1\nmemory_mb = {MEMORY_MB}\n"
-    bench = bench_of(pair.folder / "ray", 5, 6, tables=tables, top="workers = 2\nreport = ['html']\n")
+    videos = sorted((pair.folder.parent / "videos").iterdir())
+    settings, top = faults.SETTINGS + "threads = 1\n", "workers = 2\nreport = ['html']\n"
+    bench = Bench(pair.folder / "ray", videos, settings=settings, top=top, tables=tables, gone_s=10)
     ended = bench.run(bench.fresh())
     assert ended.code == faults.DONE, ended.error
     bench.__dict__["whole"] = pair.reference, ended.seconds

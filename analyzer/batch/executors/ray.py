@@ -403,6 +403,11 @@ class RayExecutor:
                 self._give_up(f"no worker can start on the cluster: {self._why_lost}")
             elif self._refused and not room(self._needs, usable) and room(self._needs, nodes):
                 self._give_up(next(iter(self._refused.values())))
+        alive = {node["NodeID"] for node in nodes}
+        for actor in list(self._actors):  # nothing else says so of one that is idle
+            if actor.state is WorkerState.IDLE and actor.facts and actor.facts.node_id not in alive:
+                self._remove(actor)
+        self._looked_up = time.monotonic()
         surplus = len(self._actors) - self._slots
         for actor in [each for each in self._actors if each.state is WorkerState.PENDING][: max(0, surplus)]:
             self._remove(actor)

@@ -214,13 +214,19 @@ def _answer(settings: list[Settings]) -> tuple[Facts, list[str]]:
     return facts(), [models_hash_here(one) for one in settings]
 
 
+_CAUSES = {
+    "low on memory": "its machine ran out of memory",
+    "node has died": "its machine is gone",
+    "worker process has died": "its process ended unexpectedly",
+}
+"""What Ray writes, in paragraphs of advice, and what it means."""
+
+
 def cause_of(error: BaseException) -> str:
     """Return in a few words why Ray has lost something."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         return _first_line(f"{type(error.cause).__name__}: {error.cause}")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # The first lines name the actor; the reason comes last, with advice after it.
-    telling = next(
-        (line for line in reversed(lines) if not line.startswith(("[", "File", "~", "^"))), "no reason given"
-    )
-    return telling.split(". Some common causes")[0][:300]
+    text = str(error)
+    known = next((meaning for words, meaning in _CAUSES.items() if words in text), None)
+    # The first lines name the actor; the reason comes last.
+    return known or _first_line("\n".join(reversed(text.splitlines())))
