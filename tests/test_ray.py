@@ -47,6 +47,8 @@ from testkit.media import numbered, write_video
 from tests.batch_faults import (
     SEGMENTS,
     acts,
+    cannot_load,
+    loads_forever,
     loses_its_parent_at_once,
     loses_its_parent_later,
     marked,
@@ -374,16 +376,19 @@ def test_a_video_is_sent_to_machines_that_do_not_see_it(
             machines.remove_node(node)
 
 
-def test_a_machine_that_does_not_see_a_shared_video_is_refused(
+def test_a_shared_video_that_no_machine_sees_fails_alone(
     make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = SourceFile(slow_file, "0" * 64, 1)
-    monkeypatch.setattr(ray_module, "_source_files", lambda video: (other,))
-    executor, spec = make(1, source="shared"), slow(tmp_path / "out", slow_file)
-    executor.submit(spec)
-    (failed,) = until(executor, lambda events: ended(events, spec))
-    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    executor = make(1, acts, source="shared")
+    spec, other = slow(tmp_path / "out", slow_file), job(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_module, "_source_files", lambda video: (SourceFile(slow_file, "0" * 64, 1),))
+        executor.submit(spec)
+        failed = until(executor, lambda events: ended(events, spec))[-1]
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("output", Phase.ANALYZE)
     assert f"does not see {slow_file}" in failed.error
+    executor.submit(other)
+    assert isinstance(until(executor, lambda events: ended(events, other))[-1], Done)
 
 
 # --- jobs that are canceled, executors that are closed -------------------------------------------------
@@ -397,6 +402,24 @@ def test_a_job_that_waits_for_a_machine_can_be_canceled(make: Make, tmp_path: Pa
     executor.cancel(spec.job_id)
     assert list(executor.events(0)) == [Stopped(spec.job_id)]
     assert not any((tmp_path / "out").iterdir()), "the folder is free again"
+
+
+def test_a_job_whose_models_are_being_loaded_can_be_canceled(make: Make, tmp_path: Path) -> None:
+    executor, spec = make(1, loads_forever), job(tmp_path / "out")
+    executor.submit(spec)
+    until(executor, lambda events: any(isinstance(event, Placed) for event in events))
+    executor.cancel(spec.job_id)
+    assert until(executor, lambda events: ended(events, spec)) == [Stopped(spec.job_id)]
+
+
+def test_a_machine_that_cannot_load_the_models_gets_no_jobs(make: Make, tmp_path: Path) -> None:
+    executor, spec = make(1, cannot_load), job(tmp_path / "out")
+    executor.submit(spec)
+    events = until(executor, lambda events: ended(events, spec))
+    failed = events[-1]
+    assert any(isinstance(event, Moved) for event in events), "another machine might have been able to"
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    assert "bad allocation" in failed.error
 
 
 def test_a_pending_station_holds_up_no_job(make: Make, slow_file: Path, tmp_path: Path) -> None:
