@@ -170,8 +170,15 @@ def test_the_ledger_has_an_attempt_for_each_lost_machine(make: Make, slow_file: 
     assert committed == list(range(SEGMENTS)), "no segment is finished twice"
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
-@pytest.mark.parametrize("prepare", [loses_its_parent_at_once, loses_its_parent_later])
+@pytest.mark.parametrize(
+    ("prepare", "workers"),
+    [
+        (loses_its_parent_at_once, 2),
+        pytest.param(loses_its_parent_at_once, 1, marks=pytest.mark.slow),
+        (loses_its_parent_later, 2),
+        pytest.param(loses_its_parent_later, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_an_actor_that_dies_after_a_segment_costs_nothing(
     prepare: Prepare, workers: int, make: Make, slow_file: Path, tmp_path: Path
 ) -> None:
@@ -186,7 +193,7 @@ def test_an_actor_that_dies_after_a_segment_costs_nothing(
     assert len([event for event in events if isinstance(event, Moved)]) == 1
 
 
-@pytest.mark.parametrize("graceful", [True, False])
+@pytest.mark.parametrize("graceful", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_removed_machine_costs_no_segment(
     graceful: bool, make: Make, machines: Any, slow_file: Path, tmp_path: Path
 ) -> None:
@@ -203,6 +210,7 @@ def test_a_removed_machine_costs_no_segment(
         check_done(spec, of(spec, events))
 
 
+@pytest.mark.slow
 def test_a_station_that_does_not_answer_is_lost(
     make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,7 +349,7 @@ def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Pa
 # --- how videos reach the machines ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2], ids=["whole", "spread"])
 def test_a_video_is_sent_to_machines_that_do_not_see_it(
     workers: int, make: Make, machines: Any, tmp_path: Path
 ) -> None:
@@ -422,6 +430,7 @@ def test_a_machine_that_cannot_load_the_models_gets_no_jobs(make: Make, tmp_path
     assert "bad allocation" in failed.error
 
 
+@pytest.mark.slow
 def test_a_pending_station_holds_up_no_job(make: Make, slow_file: Path, tmp_path: Path) -> None:
     executor = make(4)
     specs = [slow(tmp_path / "out", slow_file) for _ in range(4)]
