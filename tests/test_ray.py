@@ -23,6 +23,7 @@ from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
+from analyzer.batch.executors.station import Station
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
@@ -397,6 +398,16 @@ def test_a_shared_video_that_no_machine_sees_fails_alone(
     assert f"does not see {slow_file}" in failed.error
     executor.submit(other)
     assert isinstance(until(executor, lambda events: ended(events, other))[-1], Done)
+
+
+def test_segments_of_a_run_that_is_published_already_are_reported(tmp_path: Path) -> None:
+    """Their parts may be gone before they were packed; the files of the run follow."""
+    station, event = Station(1, str(tmp_path), None), Segment(1, 0, 2, 3, 4)
+    station._report(Opened(1, "key", (), 1, None))
+    station._report(event)
+    assert [(report.event, report.part) for report in station.poll(1, 0)][1:] == [(event, None)]
+    station.close()
+    assert not list(tmp_path.glob("*/station-*"))
 
 
 # --- jobs that are canceled, executors that are closed -------------------------------------------------

@@ -350,8 +350,9 @@ class Station:
             case Opened():
                 self._key = event.parts_key
             case Segment():
-                packed = PartStore(self._run, self._key).pack(event.segment)
-                part = Packed(self._key, event.segment, packed)
+                with contextlib.suppress(OutputError):  # the run is published already, and its parts removed
+                    packed = PartStore(self._run, self._key).pack(event.segment)
+                    part = Packed(self._key, event.segment, packed)
             case Done():
                 run = out / event.run
                 files = run_files(run, downloads=False)
