@@ -489,3 +489,5 @@ def test_publishing_that_breaks_off_is_no_run(tmp_path: Path, monkeypatch: pytes
 def test_folder_without_run_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="holds no finished run"):
         Run.load(tmp_path)
+    with pytest.raises(OutputError, match="missing does not exist"):
+        Run.load(tmp_path / "missing")
