@@ -209,10 +209,25 @@ class NoAnalysis:
         """There is nothing to load."""
 
     def analyze(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
+        """As `analyzer.job.VideoAnalyzer.analyze`."""
+        from analyzer.vision.selection import models_hash
+
+        folder, prepared_run = self._parts(video, out, None)
+        shutil.copytree(prepared_run / "run", folder, dirs_exist_ok=True)
+        info = json.loads((folder / "run.json").read_text())
+        info |= {"video_id": video.video_id, "title": video.title, "complete": True}
+        info |= {"settings_hash": self._settings.result_hash(), "models_hash": models_hash(self._settings)}
+        (folder / "run.json").write_text(json.dumps(info))
+        return SimpleNamespace(folder=folder, info=info)
+
+    def commit_segments(self, video: Any, out: Path, segments: tuple[int, int]) -> None:
+        """As `analyzer.job.VideoAnalyzer.commit_segments`."""
+        self._parts(video, out, segments)
+
+    def _parts(self, video: Any, out: Path, segments: tuple[int, int] | None) -> tuple[Path, Path]:
         from analyzer.errors import StoppedError
         from analyzer.events import Opened, SegmentCommitted
         from analyzer.runs.folders import run_folder
-        from analyzer.vision.selection import models_hash
 
         asked = json.loads(video.paths[0].read_text())
         folder, prepared_run = run_folder(out, video.title, video.video_id), Path(asked["folder"])
@@ -221,7 +236,7 @@ class NoAnalysis:
         kept = tuple(sorted(int(part.name.rpartition("-")[2]) for part in parts.glob("key-*")))
         self._on_event(Opened("", video.title, 60.0 * asked["parts"], asked["parts"], kept, "key"))
         size = sum(file.stat().st_size for file in (prepared_run / "part").iterdir())
-        for number in range(asked["parts"]):
+        for number in range(*(segments or (0, asked["parts"]))):
             if number in kept:
                 continue
             if self._stop():
@@ -229,12 +244,7 @@ class NoAnalysis:
             time.sleep(asked["each_s"])
             shutil.copytree(prepared_run / "part", parts / f"key-{number:06d}")
             self._on_event(SegmentCommitted("", video.title, number, samples=300, faces=500, size_bytes=size))
-        shutil.copytree(prepared_run / "run", folder, dirs_exist_ok=True)
-        info = json.loads((folder / "run.json").read_text())
-        info |= {"video_id": video.video_id, "title": video.title, "complete": True}
-        info |= {"settings_hash": self._settings.result_hash(), "models_hash": models_hash(self._settings)}
-        (folder / "run.json").write_text(json.dumps(info))
-        return SimpleNamespace(folder=folder, info=info)
+        return folder, prepared_run
 
 
 def _prepared_run(folder: Path) -> Path:
