@@ -387,7 +387,7 @@ def _spec(path: str, job_id: int, out: Path) -> JobSpec:
     from analyzer.sources.resolve import Fetcher
     from analyzer.vision.selection import models_hash
 
-    fetcher = Fetcher(SETTINGS)
+    fetcher = Fetcher(SETTINGS, want_audio=False)
     video = fetcher.fetch(next(iter(fetcher.resolve(path))), out)
     return JobSpec(job_id, video, SETTINGS, out, SETTINGS.result_hash(), models_hash(SETTINGS))
 
