@@ -71,8 +71,8 @@ def measured_text(measured: Mapping[str, Any]) -> str:
         ["driver: a message", seconds(calls["message_together_s"]), "processor time, 20 taken together"],
         ["driver: a message alone", seconds(calls["message_s"]), "processor time"],
         ["driver: a MB from an actor", seconds(calls["mb_s"]), "processor time"],
-        ["driver: a part", seconds(max(0.0, driver["part_cpu_s"])), "processor time"],
-        ["driver: a video without its parts", seconds(driver["job_cpu_s"]), "processor time"],
+        ["driver: a part", seconds(max(0.0, driver["part_cpu_s"])), "processor time of all threads"],
+        ["driver: a video without its parts", seconds(driver["job_cpu_s"]), "the same"],
         [
             "to flush a file to the disk",
             seconds(driver["sync_s"]),
