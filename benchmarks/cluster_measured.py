@@ -27,6 +27,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 
 from analyzer.batch.config import jobs_of
 from analyzer.batch.executors.base import Executor, WorkerState
@@ -47,7 +48,7 @@ REAL = ROOT.parent / "shared" / "real" / "files"
 REAL_CLIPS = ("vp9_3.webm", "vp9_4.webm", "vp9_562.webm", "chromecast.mp4", "langer.mp4")
 """Those of at least 15 s; each is repeated for two minutes."""
 
-CLIPS, CLIP_S = 40, 4.0
+CLIPS, CLIP_S = 40, 3.0
 SETTINGS = Settings(video=False)
 MEMORY_MB = 1000
 """Declared for each actor."""
@@ -130,36 +131,57 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
 # -- against the local executor
 
 
-def overhead(rounds: int = 4) -> Result:
-    """The Ray executor against the local one, both with two loaded workers of one thread: 40 short clips, and
-    one video of 40 short segments with one worker."""
+def overhead(rounds: int = 2) -> Result:
+    """The Ray executor against the local one, with two loaded workers of one thread: 40 short clips, and a
+    video of 40 segments. Wall time, and processor time of this process, the workers and theirs; not that
+    of Ray's own processes."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         videos = clips(Path(folder) / "clips", CLIPS)
-        long = clips(Path(folder) / "long", 1, 80.0)
-        segments = SETTINGS.replace(segment_s=2.0)
-        two = [stack.enter_context(contextlib.closing(make(2))) for make in (local_of, ray_of)]
-        one = [stack.enter_context(contextlib.closing(make(1))) for make in (local_of, ray_of)]
-        for executor in (*two, *one):
+        long = clips(Path(folder) / "long", 1, 40.0)
+        made = {
+            make.__name__.removesuffix("_of"): stack.enter_context(contextlib.closing(make(2)))
+            for make in (local_of, ray_of)
+        }
+        for executor in made.values():
             timed_batch(executor, videos[:6])  # loads
-        whole = alternated(
-            rounds,
-            local=lambda: timed_batch(two[0], videos)[0],
-            ray=lambda: timed_batch(two[1], videos)[0],
-        )
-        parts = alternated(
-            rounds,
-            local=lambda: timed_batch(one[0], long, segments)[0],
-            ray=lambda: timed_batch(one[1], long, segments)[0],
-        )
-    return {
-        "clips": CLIPS,
-        "clip_s": CLIP_S,
-        "seconds": whole,
-        "ratio": ratio(whole["ray"], whole["local"]),
-        "segments": 40,
-        "segment_seconds": parts,
-        "segment_ratio": ratio(parts["ray"], parts["local"]),
+        found: Result = {"clips": CLIPS, "clip_s": CLIP_S, "segments": 40}
+        found["videos"] = _compared(made, videos, SETTINGS, rounds)
+        found["parts"] = _compared(made, long, SETTINGS.replace(segment_s=1.0), rounds)
+    return found
+
+
+def _compared(
+    executors: dict[str, Executor], videos: Sequence[str], settings: Settings, rounds: int
+) -> Result:
+    used: dict[str, list[float]] = {name: [] for name in executors}
+
+    def work(name: str) -> float:
+        before = _processor_s(executors[name])
+        wall_s, own_s = timed_batch(executors[name], videos, settings)
+        used[name].append(_processor_s(executors[name]) - before + own_s)
+        return wall_s
+
+    times = alternated(rounds, local=lambda: work("local"), ray=lambda: work("ray"))
+    found = {
+        "wall_s": times,
+        "cpu_s": used,
+        "wall": ratio(times["ray"], times["local"]),
+        "cpu": ratio(used["ray"], used["local"]),
     }
+    print("  ", found, flush=True)
+    return found
+
+
+def _processor_s(executor: Executor) -> float:
+    """Processor time of an executor's workers and their processes so far."""
+    total = 0.0
+    for worker in executor.workers():
+        if worker.pid is not None:
+            process = psutil.Process(worker.pid)
+            for one in (process, *process.children(recursive=True)):
+                times = one.cpu_times()
+                total += times.user + times.system
+    return total
 
 
 def scaling(rounds: int = 3) -> Result:
