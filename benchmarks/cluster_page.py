@@ -244,28 +244,26 @@ def changes_text(changes: Mapping[str, Any]) -> str:
     return table([*head, "television", *head[2:]], rows)
 
 
-def sensitivity_text(found: Mapping[str, Any], costs: Costs) -> str:
+def sensitivity_text(simulated: Mapping[str, Any]) -> str:
     """Efficiency when one thing at a time is less or more."""
-    rows = []
-    for label, (_, name, less, more) in SENSITIVITY.items():
+    both = [simulated[f"sensitivity of {mix}"] for mix in ("YouTube", "television")]
+    rows = [["unchanged", "", *(percent(one["unchanged"]["efficiency"]) for one in both), "", "", ""]]
+    for label, (_, names, *factors) in SENSITIVITY.items():
         cells = [label]
-        for factor in (less, more):
-            value = found[f"television|{label}|{factor:g}"]["value"]
-            cells.append(f"{factor:.2g} x: {_amount(name, value)}")
-            cells += [
-                percent(found[f"{mix}|{label}|{factor:g}"]["efficiency"]) for mix in ("YouTube", "television")
-            ]
+        for factor in factors:
+            found = [one[f"{label}|{factor:g}"] for one in both]
+            cells.append(f"{factor:.2g} x" + _amount(names, found[0]["value"]))
+            cells += [percent(one["efficiency"]) for one in found]
         rows.append(cells)
-    head = ["what", "less", "YouTube", "television", "more", "YouTube", "television"]
-    return table(head, rows)
+    return table(["what", "less", "YouTube", "television", "more", "YouTube", "television"], rows)
 
 
-def _amount(name: str, value: float) -> str:
-    if name in ("slow_share", "noise"):
-        return percent(value)
-    if name == "part_mb":
-        return f"{value:.2f} MB"
-    return f"{value:.0f} h" if name == "lifetime_h" else seconds(value)
+def _amount(names: tuple[str, ...], value: float) -> str:
+    if len(names) > 1:
+        return ""
+    if names == ("slow_share",):
+        return f": {percent(value)}"
+    return f": {value:.0f} h" if names == ("lifetime_h",) else f": {seconds(value)}"
 
 
 def sources_text(found: Mapping[str, Any]) -> str:
@@ -314,7 +312,7 @@ def write(kept: Mapping[str, Any]) -> None:
                 hour, so
                 starting weighs twice as much as above."""
             ),
-            sensitivity_text(simulated["sensitivity"], costs),
+            sensitivity_text(simulated),
             "### Files that the driver sends, and sites\n",
             paragraph(
                 """Television that the nodes do not see (`source = "send"`): each node that works on a video
@@ -350,16 +348,38 @@ def limits_text(simulated: Mapping[str, Any], costs: Costs) -> str:
     job_s = costs.job_s + costs.job_syncs * costs.sync_s
     part_s = costs.part_s + costs.row_syncs * costs.sync_s
     hundred = simulated["sizes of YouTube"]["100"]
-    return paragraph(
-        f"""The driver's thread is the limit. It spends {seconds(job_s)} on each video, of which
-        {seconds(costs.job_syncs * costs.sync_s)} are {costs.job_syncs} flushes to this disk, and
-        {seconds(part_s)} on
-        each part: at most {1 / job_s:.0f} videos or {1 / part_s:.0f} parts a second. Recordings of an hour
-        reach
-        the latter first: {3600 / (job_s + 60 * part_s):,.0f} hours of video an hour, whatever the number of
-        nodes.
-        Videos as short as YouTube's reach the former; at 100 nodes the thread is busy for
-        {percent(hundred["busy"]["thread"])} of the time."""
+    by = hundred["by"]
+    return "\n".join(
+        paragraph(text)
+        for text in (
+            f"""**The driver's own thread is the limit.** It spends {seconds(job_s)} on each video, of which
+            {seconds(costs.job_syncs * costs.sync_s)} are {costs.job_syncs} flushes of the ledger to this
+            disk, and
+            {seconds(part_s)} on each part: at most {1 / job_s:.0f} videos or {1 / part_s:.0f} parts a second.
+            The simulation charges it with all processor time of the driver's process, though the threads
+            that write
+            parts share that. So one driver is good for
+            {3600 / (job_s + 60 * part_s):,.0f} hours of video an hour if they are recordings of an hour,
+            whatever
+            the number of nodes. At 100 nodes with videos as on YouTube it is busy
+            {percent(hundred["busy"]["thread"])} of the time; there, actors are without work
+            {percent(by["idle"])} and wait for the driver {percent(by["driver"])} of the time.""",
+            """**The end of a batch** comes next: when little is left, actors that have ended wait for those
+            that
+            have not, and a slow node needs some minutes for its last range. The more work a batch has for
+            each
+            node, the less that matters: compare the row for one hour of work at 100 nodes below with the
+            table
+            above. Copies of late ranges, which this version makes and the simulation does not, help.""",
+            """**More than about 100 nodes of this size** need several drivers: they share nothing, so split
+            the sources
+            among several jobs files, each with an output folder and a ledger of its own and with `[jobs]
+            workers`
+            set to its share of the cluster. Ten drivers with 100 nodes each do ten times what the row of 100
+            nodes says. For archives, longer segments (`segment_s = 300`) make fewer parts, and each loss
+            costs
+            more. A disk that flushes faster than this one costs nothing else.""",
+        )
     )
 
 
