@@ -256,7 +256,7 @@ SENSITIVITY: dict[str, tuple[str, tuple[str, ...], float, float]] = {
 def sensitivity(mix: str, costs: Costs) -> dict[str, Any]:
     """Efficiency at 100 nodes when one thing at a time is less or more."""
     found: dict[str, Any] = {}
-    work, cluster = shortened(workload(mix, 100, costs), 0.5), Cluster(nodes=100)
+    work, cluster = shortened(workload(mix, 100, costs), 1.0), Cluster(nodes=100)
     for label, (where, names, *factors) in SENSITIVITY.items():
         for factor in factors:
             varied = costs if where == "costs" else cluster

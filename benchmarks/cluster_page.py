@@ -308,9 +308,8 @@ def write(kept: Mapping[str, Any]) -> None:
             changes_text(simulated["changes"]),
             "### Sensitivity\n",
             paragraph(
-                """Efficiency at 100 nodes when one thing at a time is less or more; one seed, work for one
-                hour, so
-                starting weighs twice as much as above."""
+                """Efficiency at 100 nodes when one thing at a time is less or more; one seed, work for an
+                hour, so starting and the end weigh twice as much as above."""
             ),
             sensitivity_text(simulated),
             "### Files that the driver sends, and sites\n",
