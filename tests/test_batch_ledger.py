@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -625,34 +625,46 @@ BATCH_COUNTS = {
 }
 
 
+RENAMED = 4
+"""The version that renamed states and columns."""
+
+
 def write_old(path: Path, version: int) -> None:
-    """A ledger as an older version wrote it: its tables, columns, states and keys have their old names."""
+    """A ledger as an older version wrote it, with the names that its tables, columns, states and keys had."""
     path.parent.mkdir()
     states = ("new", "claimed", "downloaded", "analysing", "done", "skipped", "failed", "dead")
     with contextlib.closing(sqlite3.connect(path)) as db:
-        for script in module._MIGRATIONS[:version]:
+        for number, script in enumerate(module._MIGRATIONS[:version], 1):
+            if number == RENAMED:
+                fill_old(db, states, version)
             db.executescript(script)
-        for id, state in enumerate(states, 1):
-            db.execute(
-                "INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone,"
-                " folder, state, attempts, fruitless, title, counts, added_at, changed_at)"
-                " VALUES (?, ?, 's1', 'm1', 'o', 'https://site.test/a', 1, 'news', ?, 3, 2, ?, ?, 1, 2)",
-                (id, f"site-{id}", state, TITLE, json.dumps(RUN_COUNTS) if state == "done" else None),
-            )
-        db.execute("INSERT INTO segments VALUES (7, 0, 'done', 5, 3, 100, 1)")
-        db.executemany(
-            "INSERT INTO attempts (video, number, started_at, ended_at, outcome) VALUES (?, 3, 1, 2, ?)",
-            [(7, "failed"), (8, "dead")],
-        )
-        if version >= 2:
-            db.execute("INSERT INTO hosts VALUES ('a.test', 9e12, 2, 'not a bot')")
-            db.execute("INSERT INTO nights VALUES (1, 1, 2, 'finished', ?)", (json.dumps(BATCH_COUNTS),))
-        if version >= 3:
-            db.execute("UPDATE videos SET parts_key = 'k' WHERE id = 7")
+        if version < RENAMED:
+            fill_old(db, states, version)
         db.execute(f"PRAGMA user_version = {version}")
         db.execute(f"PRAGMA application_id = {module._APPLICATION_ID}")
         db.commit()
         db.execute("PRAGMA journal_mode = WAL")
+
+
+def fill_old(db: sqlite3.Connection, states: Sequence[str], version: int) -> None:
+    for id, state in enumerate(states, 1):
+        db.execute(
+            "INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone,"
+            " folder, state, attempts, fruitless, title, counts, added_at, changed_at)"
+            " VALUES (?, ?, 's1', 'm1', 'o', 'https://site.test/a', 1, 'news', ?, 3, 2, ?, ?, 1, 2)",
+            (id, f"site-{id}", state, TITLE, json.dumps(RUN_COUNTS) if state == "done" else None),
+        )
+    db.execute("INSERT INTO segments VALUES (7, 0, 'done', 5, 3, 100, 1)")
+    db.executemany(
+        "INSERT INTO attempts (video, number, started_at, ended_at, outcome) VALUES (?, 3, 1, 2, ?)",
+        [(7, "failed"), (8, "dead")],
+    )
+    if version >= 2:
+        db.execute("INSERT INTO hosts VALUES ('a.test', 9e12, 2, 'not a bot')")
+        db.execute("INSERT INTO nights VALUES (1, 1, 2, 'finished', ?)", (json.dumps(BATCH_COUNTS),))
+    if version >= 3:
+        db.execute("UPDATE videos SET parts_key = 'k' WHERE id = 7")
+    db.commit()
 
 
 def check_upgraded(ledger: Ledger, version: int) -> None:

@@ -232,7 +232,8 @@ class _Run:
         self._context = context
         self._executor = executor
         self._orders = orders
-        self._sources: list[Source] = []
+        self._sources: dict[str, Source] = {}
+        """By their names as they are stored: of each, the first."""
         self._queue = WorkQueue(context)
         self._failures = Failures(context, self._queue, self._sources)
         self._listing = Listing(context, self._queue, self._failures, models)
@@ -314,10 +315,9 @@ class _Run:
     def left(self) -> int:
         """How many videos are due and not done, without those that failed in this run."""
         now = self._context.clock.time()
-        waiting = [*self._queue.entries, *self._downloaded, *self._unfinished]
-        return sum(
-            entry.due <= now and not self._context.tally.has_trouble(entry.work.id) for entry in waiting
-        )
+        begun = (entry.work.id for entry in (*self._downloaded, *self._unfinished) if entry.due <= now)
+        waiting = itertools.chain(self._queue.due(), begun)
+        return sum(not self._context.tally.has_trouble(id) for id in waiting)
 
     def _has_more(self) -> bool:
         """Whether, with no job and no download, there will be something to do soon enough to wait for it."""
@@ -335,9 +335,7 @@ class _Run:
         context = self._context
         # On a full disk a batch run cannot even record how it has ended.
         starved = context.free_mb() < max(context.jobs.reserve_mb, _MIN_SPACE_MB)
-        for work in context.ledger.unfinished():
-            if work.state in (State.NEW, State.FAILED):
-                continue
+        for work in context.ledger.running():
             counted = not starved and work.state is not State.DOWNLOADED  # that one only waited
             if counted and work.interrupted + 1 >= _MAX_INTERRUPTIONS:
                 self._failures.interrupted_too_often(work)
@@ -351,7 +349,7 @@ class _Run:
         """List the sources that were added since the last step; the first ones are those of the jobs."""
         for name, ids in _drained(self._orders.forgotten):
             self._listing.forget(name)
-            self._sources[:] = [source for source in self._sources if source.name != name]
+            self._sources.pop(shown_name(name), None)
             for id in ids:
                 self._queue.forget(id)
                 self._context.tally.forget(id)
@@ -364,13 +362,11 @@ class _Run:
         if not new or self._context.ending:
             return
         first = not self._sources
-        self._sources += new
+        for source in new:
+            self._sources.setdefault(origin_of(source), source)
         self._listing.list_all(new)
         if first:  # left by a kill or by changed settings
-            unfinished = self._context.ledger.unfinished()
-            remove_unknown_downloads(
-                self._context.jobs.out, {str(work.id) for work in unfinished if work.video is not None}
-            )
+            remove_unknown_downloads(self._context.jobs.out, self._context.ledger.needs_download)
         self._context.log("queued", videos=len(self._queue))
 
     def _check_limits(self) -> None:

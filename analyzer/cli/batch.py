@@ -86,7 +86,7 @@ class BatchConsole:
             self._bar.update()
 
     def _title(self, event: str, video: int | None, facts: dict[str, Any]) -> str:
-        if event in ("found", "started", "analyzing") and video is not None:
+        if event in ("started", "analyzing") and video is not None:
             self._titles[video] = one_line(str(facts.get("title") or facts.get("source") or ""))
         return self._titles.get(video or 0, "")
 

@@ -400,9 +400,9 @@ class JobService:
             if job.work is not None and job.work.state is State.DONE and not _has_run(job.work):
                 self._discard(job)  # a kill lay between the deletion of its run and its own
         known = {_ORIGIN + id for id in self._jobs}
-        for row in self._ledger.videos():
-            if row["origin"] not in known:
-                self._ledger.delete(row["id"])
+        for row, origin in list(self._ledger.origins()):
+            if origin not in known:
+                self._ledger.delete(row)
         self._thread = threading.Thread(target=self._work, name="jobs")
         self._thread.start()
 
