@@ -10,7 +10,8 @@
     ├── OutputError                results could not be written (no_space)
     ├── CrashError                 an analyzing process ended unexpectedly
     ├── StoppedError               the analysis was canceled; the same call continues it
-    └── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
+    ├── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
+    └── ClusterError               a cluster cannot be reached, or its machines differ from this one
 
 Exceptions of libraries are converted to these in the module that imports the library, with their cause
 (``raise ... from``). Only `analyzer.cli` converts them to exit codes.
@@ -25,6 +26,7 @@ from typing import Any
 
 __all__ = [
     "AnalyzerError",
+    "ClusterError",
     "CrashError",
     "LedgerError",
     "MediaError",
@@ -199,6 +201,10 @@ class LedgerError(AnalyzerError):
     def __init__(self, message: str, *, temporary: bool = False) -> None:
         super().__init__(message)
         self.temporary = temporary
+
+
+class ClusterError(AnalyzerError):
+    """A cluster cannot be used: it cannot be reached, or its machines differ from this one."""
 
 
 def unexpected(error: BaseException) -> AnalyzerError:

@@ -47,7 +47,7 @@ from analyzer.runs.pool import (
     worker_count,
 )
 from analyzer.runs.provenance import run_info
-from analyzer.runs.run import Run, publish
+from analyzer.runs.run import Run, keep_download, publish
 from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.runs.segments import Part, PartStore
 from analyzer.runs.tables import write_json
@@ -355,7 +355,7 @@ class VideoAnalyzer:
             info["annotated"] = _not_drawn(_UNFINISHED) | hashes
             info |= dict.fromkeys(hashes)
         elif settings.keep_download and video.fetched:
-            info["download"] = _keep_download(video, folder)
+            info["download"] = keep_download(video, folder)
         write_spreadsheet(staging, tables, settings, info)
         write_json(staging / "run.json", info)
         removed = publish(staging, folder)
@@ -391,7 +391,7 @@ class VideoAnalyzer:
         info["timings_s"] |= {name: round(value, 3) for name, value in timings.items()}
         info["stages_s"] |= {name: round(value, 3) for name, value in stages.seconds.items()}
         if settings.keep_download and video.fetched:
-            info["download"] = _keep_download(video, run.folder)
+            info["download"] = keep_download(video, run.folder)
         write_json(staging / "run.json", info)
         publish(staging, run.folder, grows=True)
         return Run(run.folder, json.loads(json.dumps(info, default=str)))
@@ -567,12 +567,3 @@ def _without_video(folder: Path, video: Video, hashes: dict[str, str]) -> Run | 
     asked = [one for one in documents if all(one.get(key) for key in hashes)]
     same = any(all(one[key] == value for key, value in hashes.items()) for one in asked)
     return run if same and run.info["schema_version"] == SCHEMA_VERSION else None
-
-
-def _keep_download(video: Video, folder: Path) -> list[str]:
-    names = []
-    for path in (*video.paths, *([video.audio_path] if video.audio_path else [])):
-        target = folder / f"download-{path.name}"
-        path.replace(target)
-        names.append(target.name)
-    return names

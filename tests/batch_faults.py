@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -159,6 +161,12 @@ class FakeClock(Clock):
     advance = sleep
 
 
+def _parts(folder: Path) -> Any:
+    from analyzer.runs.segments import PartStore  # late: most doubles do not need tables
+
+    return PartStore(folder, "key")
+
+
 class Quick:
     """A test double for `analyzer.job.VideoAnalyzer`."""
 
@@ -178,10 +186,9 @@ class Quick:
         if mark:
             misbehave(video.paths[0])
         folder = out / run_name(video.title, video.video_id)
-        parts = folder / ".parts"
-        parts.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if mark == "slow":
-            self._segments(parts, video)
+            self._segments(folder, video)
         info = {
             "video_id": video.video_id,
             "settings_hash": self._settings.result_hash(),
@@ -196,21 +203,24 @@ class Quick:
             "counts": dict.fromkeys(("people", "female", "male", "faces", "samples", "analyzed_s"), 1),
             "video": {"duration_s": video.duration_s or 1.0},
         }
-        for part in parts.iterdir():
-            part.unlink()
-        parts.rmdir()
+        shutil.rmtree(folder / ".parts", ignore_errors=True)
         (folder / "run.json").write_text(json.dumps(info))
         return SimpleNamespace(folder=folder, info=info)
 
-    def _segments(self, parts: Path, video: Video) -> None:
-        kept = tuple(sorted(int(part.name.rpartition("-")[2]) for part in parts.iterdir()))
-        self._on_event(Opened("", video.title, None, SEGMENTS, kept, "key"))
+    def _segments(self, folder: Path, video: Video) -> None:
+        parts = _parts(folder)
+        kept = tuple(parts.segments())
+        self._on_event(Opened("", video.title, None, SEGMENTS, kept, parts.key))
         for number in range(len(kept), SEGMENTS):
             self.between_segments(number)
             if self._stop():
                 raise StoppedError("asked to end")
-            (parts / f"key-{number:06d}").touch()
-            self._on_event(SegmentCommitted("", video.title, number, samples=1, faces=0, size_bytes=0))
+            self._commit(parts, video.title, number)
+
+    def _commit(self, parts: Any, title: str, number: int, *, samples: int = 1) -> None:
+        """Finish a segment; its part is empty, whatever its event says."""
+        size = parts.commit_empty(number).size_bytes
+        self._on_event(SegmentCommitted("", title, number, samples=samples, faces=0, size_bytes=size))
 
     def between_segments(self, number: int) -> None:
         """Take some time."""
@@ -223,21 +233,22 @@ class Acts(Quick):
     ``model`` and ``memory`` fail in the second segment. ``heedless`` does not ask whether to stop,
     ``patient`` waits between the segments until it must stop, ``deaf`` sleeps there. ``malformed`` reports an
     impossible segment, ``stops`` stops without being asked, ``resources`` reports its threads and workers as
-    samples.
+    samples, ``warns`` logs from a thread of its own as libraries do.
     """
 
     obeys = False
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         """`analyzer.job.VideoAnalyzer.analyze`."""
-        self._on_event(Opened("", video.title, video.duration_s, 2, (), "key"))
+        parts = _parts(out / run_name(video.title, video.video_id))
+        self._on_event(Opened("", video.title, video.duration_s, 2, (), parts.key))
         for number in range(2):
             if number:
                 self._between(video.title)
             samples = 1
             if video.title == "resources":
                 samples = self._settings.threads * 10 + self._settings.workers
-            self._on_event(SegmentCommitted("", video.title, number, samples=samples, faces=0, size_bytes=0))
+            self._commit(parts, video.title, number, samples=samples)
         return super().analyze(video, out, timings)
 
     def _between(self, title: str) -> None:
@@ -246,6 +257,10 @@ class Acts(Quick):
                 raise ModelError("no layer allocates this", no_memory=title == "memory")
             case "malformed":
                 self._on_event(SegmentCommitted("", title, -1, samples=1, faces=0, size_bytes=0))
+            case "warns":
+                warning = threading.Thread(target=_warn)
+                warning.start()
+                warning.join()
             case "stops":
                 raise StoppedError("of its own accord")
             case "deaf":
@@ -255,6 +270,12 @@ class Acts(Quick):
                     time.sleep(0.01)
         if title != "heedless" and self._stop():
             raise StoppedError("it was asked to end")
+
+
+def _warn() -> None:
+    log = logging.getLogger("library.decoder")
+    log.info("nothing of interest")
+    log.warning("http://me:secret@example.org/a: %d frames are damaged", 3)
 
 
 def acts() -> AnalyzerFactory:

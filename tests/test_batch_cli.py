@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from analyzer.batch.config import ExecutorChoice, Jobs
+from analyzer.batch.executors import choice
+from analyzer.batch.executors.base import Executor
 from analyzer.batch.ledger import Ledger, lock_ledger
 from analyzer.cli import cli
 from analyzer.cli.batch_commands import _CODES, batch
 from analyzer.cli.options import DONE, NOTHING_USABLE, SOME_FAILED, TEMPORARY, USAGE
+from analyzer.errors import ClusterError
 from testkit.media import numbered, write_video
 
 ROOT = Path(__file__).parents[1]
@@ -246,6 +250,62 @@ def test_only_some_options_can_be_combined_with_a_jobs_file(tmp_path: Path) -> N
     assert gone.exit_code == NOTHING_USABLE and "no file or folder" in gone.stderr
     assert (tmp_path / "other" / "ledger.sqlite").exists() and not (tmp_path / "outputs").exists()
     assert "no videos yet" in run("status", "--jobs", jobs, "--out", tmp_path / "other").stdout
+
+
+def test_executor_and_address_override_the_jobs_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[ExecutorChoice] = []
+
+    def refuse(jobs: Jobs) -> Executor:
+        asked.append(jobs.executor)
+        raise ClusterError("no cluster is there")
+
+    monkeypatch.setattr(choice, "make_executor", refuse)
+    jobs = tmp_path / "jobs.toml"
+    jobs.write_text('[executor]\nkind = "ray"\ncpus = 3\n[[source]]\nfile = "none.mp4"\n')
+    refused = run(jobs, "--address", "ray://head:10001")
+    assert refused.exit_code == NOTHING_USABLE and refused.stderr == "Error: no cluster is there\n"
+    run("none.mp4", "--out", tmp_path, "--executor", "ray", "--address", "local")
+    run(jobs, "--executor", "local")
+    assert asked == [
+        ExecutorChoice(kind="ray", address="ray://head:10001", cpus=3),
+        ExecutorChoice(kind="ray", address="local"),
+        ExecutorChoice(kind="local", cpus=3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--address", "auto"], "--address is for a cluster: add --executor ray"),
+        (["--executor", "local", "--address", "auto"], "--address is for a cluster: add --executor ray"),
+        (["--executor", "dask"], "'dask' is not one of 'local', 'ray'"),
+        (["--executor", "ray", "--address", "head"], "address must be auto, local, HOST:PORT or ray://"),
+    ],
+)
+def test_wrong_executors_are_usage_errors(flags: list[str], sentence: str, tmp_path: Path) -> None:
+    result = run("none.mp4", "--out", tmp_path / "out", *flags)
+    assert result.exit_code == USAGE and sentence in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_without_the_extra_one_sentence_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    result = run("none.mp4", "--out", tmp_path / "out", "--executor", "ray")
+    assert result.exit_code == NOTHING_USABLE and not (tmp_path / "out").exists()
+    assert result.stderr == (
+        'Error: executor ray needs the extra ray: pip install "audience-analyzer[ray]"\n'
+    )
+
+
+def test_a_plan_asks_no_cluster(clips: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    flags = "--out", out, "--no-video", "--fps", 2, "--executor", "ray"
+    document = json.loads(run("plan", clips, *flags, "--json").stdout)
+    assert document["workers"] is None
+    assert document["estimate_s"] == pytest.approx(sum(one["estimate_s"] for one in document["videos"]))
+    assert " for one worker, going by" in run("plan", clips, *flags).stdout
+    assert json.loads(run("plan", clips, *flags, "--workers", 9, "--json").stdout)["workers"] == 9
 
 
 def test_json_is_one_document(clips: Path, out: Path) -> None:

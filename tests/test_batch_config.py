@@ -18,6 +18,7 @@ from analyzer.batch import config
 from analyzer.batch.config import (
     LEDGER_NAME,
     LOG_NAME,
+    ExecutorChoice,
     Filters,
     Jobs,
     Limits,
@@ -217,6 +218,18 @@ def test_defaults_are_the_documented_ones() -> None:
         (OnFailure, {"webhook": "https://[x"}, "webhook must be"),
         (OnFailure, {"webhook": "https://a b"}, "webhook must be"),
         (OnFailure, {"webhook": 5}, "webhook must be"),
+        (ExecutorChoice, {"kind": "dask"}, "kind must be one of local, ray, not 'dask'"),
+        (ExecutorChoice, {"address": "head"}, "address must be auto, local, HOST:PORT or ray://HOST:10001"),
+        (ExecutorChoice, {"address": "http://head:8265"}, "address must be"),
+        (ExecutorChoice, {"address": 5}, "address must be"),
+        (ExecutorChoice, {"cpus": 0}, "cpus must be between 1 and 1024"),
+        (ExecutorChoice, {"cpus": 1.5}, "cpus must be a whole number"),
+        (ExecutorChoice, {"memory_mb": 1}, "memory_mb must be between 100"),
+        (ExecutorChoice, {"gpus": -1}, "gpus must be between 0 and 64"),
+        (ExecutorChoice, {"gpus": 1.5}, "gpus must be a whole number or less than 1, not 1.5"),
+        (ExecutorChoice, {"source": "push"}, "source must be one of auto, shared, send"),
+        (ExecutorChoice, {"scratch": "tmp"}, "scratch must be an absolute path"),
+        (ExecutorChoice, {"scratch": 5}, "scratch must be an absolute path"),
     ],
 )
 def test_values_out_of_range_are_refused(cls: type[Any], values: dict[str, Any], words: str) -> None:
@@ -287,6 +300,14 @@ def test_every_key_of_the_file_is_used(jobs: Any, tmp_path: Path) -> None:
         [on_failure]
         command = ["mail", "me"]
         webhook = "https://example.org/hook"
+        [executor]
+        kind = "ray"
+        address = "ray://head.example.org:10001"
+        cpus = 4
+        memory_mb = 3000
+        gpus = 0.5
+        source = "shared"
+        scratch = "/mnt/fast"
         [[source]]
         folder = "in"
         watch = true
@@ -301,6 +322,10 @@ def test_every_key_of_the_file_is_used(jobs: Any, tmp_path: Path) -> None:
     assert made.limits == Limits(memory_mb=900, cpu_s=3600, wall_s=7200, stall_s=10, crashes=1)
     assert made.pace == Pace(pause_s=(1, 2), bot_pause_s=7200)
     assert made.on_failure == OnFailure(command=("mail", "me"), webhook="https://example.org/hook")
+    assert made.executor == ExecutorChoice(
+        **{"kind": "ray", "address": "ray://head.example.org:10001", "cpus": 4, "memory_mb": 3000},
+        **{"gpus": 0.5, "source": "shared", "scratch": "/mnt/fast"},
+    )
     (source,) = made.sources
     assert source.name == str(tmp_path / "in") and source.folder == tmp_path / "o/a/b"
     assert source.watched and source.max_per_run == 3
@@ -425,8 +450,18 @@ def test_overrides_override_the_file(jobs: Any, tmp_path: Path) -> None:
     )
     assert made.sources[0].folder == Path("/else/x")
     assert (made.workers, made.report, made.time_budget_s, made.reserve_mb) == (4, (), 3600, 7)
+
     assert jobs(text, workers=None).workers == 2
     assert jobs(f'ledger = "l"\n{ONE}', out=Path("/else")).ledger == tmp_path / "l"
+
+
+def test_single_keys_of_the_executor_can_be_overridden(jobs: Any) -> None:
+    text = '[executor]\nkind = "ray"\naddress = "local"\ncpus = 4\n' + ONE
+    elsewhere = jobs(text, executor={"address": "ray://head:10001"}).executor
+    assert elsewhere == ExecutorChoice(kind="ray", address="ray://head:10001", cpus=4)
+    assert jobs(text, executor={"kind": "local"}).executor.kind == "local"
+    assert jobs("[executor]\ncpus = 4\n" + ONE, executor={"kind": "ray"}).executor.cpus == 4
+    assert jobs(ONE).executor == ExecutorChoice()
 
 
 MISTAKES: list[tuple[str, str]] = [
@@ -531,7 +566,11 @@ MISTAKES: list[tuple[str, str]] = [
     ("preset = 'fats'\n" + ONE, "there is no preset named 'fats': did you mean 'fast'"),
     ("preset = 5\n" + ONE, "there is no preset named 5: choose one of fast, balanced"),
     (ONE + "preset = 'zzz'", r"1 \(.*\): there is no preset named 'zzz': choose one"),
-    ("workers = -1\n" + ONE, "workers must be between 0 and 256"),
+    ("[executor]\ncpus = 4\n" + ONE, r'\[executor\]: cpus is for a Ray cluster: add kind = "ray"'),
+    ("[executor]\nkind = 'Ray'\n" + ONE, r"\[executor\]: kind must be one of local, ray"),
+    ("[executor]\nadress = 'auto'\n" + ONE, r"\[executor\]: unknown key 'adress': did you mean 'address'"),
+    ("cpus = 4\n" + ONE, r"unknown key 'cpus': it belongs in \[executor\]"),
+    ("workers = -1\n" + ONE, "workers must be between 0 and 100000"),
     ("time_budget = 0\n" + ONE, "time_budget must be between 1 s and 366 d"),
     ("time_budget = 06:00:00\n" + ONE, "time_budget must be a duration"),
     ("report = 'html'\n" + ONE, "report must be a list"),

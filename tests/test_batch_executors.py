@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +29,9 @@ from analyzer.batch.protocol import (
     Failed,
     JobEvent,
     JobSpec,
+    Logged,
     Opened,
+    Placed,
     Progress,
     ProtocolError,
     Ready,
@@ -44,6 +48,7 @@ from analyzer.batch.worker import Worker
 from analyzer.errors import MediaError, MediaErrorKind, ModelError, OutputError
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
+from testkit.clusters import cluster
 from testkit.media import numbered, write_video
 from tests.batch_faults import Acts, Quick, acts
 
@@ -287,19 +292,56 @@ def test_models_stay_loaded_for_the_next_job_with_the_same_settings(tmp_path: Pa
     assert made == [Settings(video=False), other]
 
 
+def test_warnings_are_bounded_and_end_with_the_job(tmp_path: Path) -> None:
+    log, root = logging.getLogger("library"), logging.getLogger()
+    before = list(root.handlers)
+
+    class Noisy(Acts):
+        def load(self) -> None:
+            log.warning("slow to load")
+
+        def analyze(self, *given: Any) -> Any:
+            try:
+                raise ValueError("the cause")
+            except ValueError:
+                log.exception("a" * 10**5)
+            for number in range(1000):
+                log.warning("frame %d", number)
+            return super().analyze(*given)
+
+    events = emitted(Worker(Noisy), job(tmp_path))
+    logged = [event for event in events if isinstance(event, Logged)]
+    assert isinstance(events[0], Logged) and isinstance(events[1], Ready)
+    assert [event.message for event in logged[:3:2]] == ["slow to load", "frame 0"]
+    assert (logged[1].level, len(logged[1].message)) == ("ERROR", 2000)
+    assert logged[1].message.startswith("aaa") and logged[1].message.endswith("ValueError: the cause")
+    assert len(logged) == 30 and "further warnings of this job are not logged" in logged[-1].message
+    assert root.handlers == before
+
+
 # --- the contract of every executor -------------------------------------------------------------------
+
+
+def ray_executor(slots: int) -> Executor:
+    from analyzer.batch.executors.ray import RayExecutor
+
+    return RayExecutor(slots, cpus=2, memory_mb=100, prepare=acts)
+
 
 EXECUTORS: dict[str, Callable[[int], Executor]] = {
     "inline": lambda slots: InlineExecutor(slots, 4, analyzers=Acts),
     "local": lambda slots: LocalExecutor(slots, 4, prepare=acts),
+    "ray": ray_executor,
 }
 """A further executor is tested by an entry here."""
 
 
 @pytest.fixture(scope="module", params=EXECUTORS.values(), ids=EXECUTORS)
-def make_executor(request: pytest.FixtureRequest) -> Callable[[int], Executor]:
-    made: Callable[[int], Executor] = request.param
-    return made
+def make_executor(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Executor]]:
+    with contextlib.ExitStack() as stack:
+        if request.param is ray_executor:
+            stack.enter_context(cluster(4, 4))
+        yield request.param
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +376,8 @@ def ended(events: list[JobEvent], *specs: JobSpec) -> bool:
 
 
 def of(spec: JobSpec, events: list[JobEvent]) -> list[JobEvent]:
-    return [event for event in events if event.job_id == spec.job_id]
+    """The events of a job; where it runs is of no interest here."""
+    return [event for event in events if event.job_id == spec.job_id and not isinstance(event, Placed)]
 
 
 def at_work(*specs: JobSpec) -> Callable[[list[JobEvent]], bool]:
@@ -415,13 +458,27 @@ def test_a_malformed_message_fails_its_job_and_no_other(
     assert isinstance(until(executor, lambda events: ended(events, other))[-1], Stopped)
 
 
-def test_a_job_has_the_resources_that_it_names(executor: Executor, tmp_path: Path) -> None:
+def test_a_job_has_the_resources_that_it_names(
+    make_executor: Callable[[int], Executor], executor: Executor, tmp_path: Path
+) -> None:
     for threads, workers in ((2, 1), (3, 2)):
         resources = Resources(workers=workers, threads=threads, memory_mb=1500)
         events = run(executor, job(tmp_path, "resources", resources=resources))
-        assert [event.samples for event in events if isinstance(event, Segment)] == [
-            threads * 10 + workers
-        ] * 2
+        found = [event.samples for event in events if isinstance(event, Segment)]
+        # One machine of a cluster has no more than a slot for a job.
+        expected = 21 if make_executor is ray_executor else threads * 10 + workers
+        assert found == [expected] * 2
+
+
+def test_warnings_of_a_job_are_its_events(executor: Executor, tmp_path: Path) -> None:
+    spec = job(tmp_path, "warns")
+    events = run(executor, spec)
+    (logged,) = [replace(event, node="") for event in events if isinstance(event, Logged)]
+    assert logged == Logged(
+        spec.job_id, "WARNING", "library.decoder", "http://example.org/a: 3 frames are damaged"
+    )
+    assert segments(events) == [0, 1] and isinstance(events[-1], Done)
+    assert not [event for event in run(executor, job(tmp_path)) if isinstance(event, Logged)]
 
 
 def test_closing_ends_all_jobs_without_further_events(

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -616,6 +616,8 @@ def test_a_new_ledger_does_not_inherit_the_log_of_a_lost_one(path: Path, tmp_pat
 # --- versions ----------------------------------------------------------------------------------------
 
 
+_OLD_NAMES = 3
+"""The last version with the old names."""
 TITLE = 'he said "dead": "state": "dead"'
 """Looks like a value that is renamed."""
 RUN_COUNTS = {"people": 2, "analysed_s": 9.5, "faces_judged": 7}
@@ -625,46 +627,37 @@ BATCH_COUNTS = {
 }
 
 
-RENAMED = 4
-"""The version that renamed states and columns."""
-
-
 def write_old(path: Path, version: int) -> None:
-    """A ledger as an older version wrote it, with the names that its tables, columns, states and keys had."""
+    """A ledger as an older version wrote it; up to 3, columns, states and keys have their old names."""
     path.parent.mkdir()
     states = ("new", "claimed", "downloaded", "analysing", "done", "skipped", "failed", "dead")
     with contextlib.closing(sqlite3.connect(path)) as db:
-        for number, script in enumerate(module._MIGRATIONS[:version], 1):
-            if number == RENAMED:
-                fill_old(db, states, version)
+        for script in module._MIGRATIONS[: min(version, _OLD_NAMES)]:
             db.executescript(script)
-        if version < RENAMED:
-            fill_old(db, states, version)
+        for id, state in enumerate(states, 1):
+            db.execute(
+                "INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone,"
+                " folder, state, attempts, fruitless, title, counts, added_at, changed_at)"
+                " VALUES (?, ?, 's1', 'm1', 'o', 'https://site.test/a', 1, 'news', ?, 3, 2, ?, ?, 1, 2)",
+                (id, f"site-{id}", state, TITLE, json.dumps(RUN_COUNTS) if state == "done" else None),
+            )
+        db.execute("INSERT INTO segments VALUES (7, 0, 'done', 5, 3, 100, 1)")
+        db.executemany(
+            "INSERT INTO attempts (video, number, started_at, ended_at, outcome) VALUES (?, 3, 1, 2, ?)",
+            [(7, "failed"), (8, "dead")],
+        )
+        if version >= 2:
+            db.execute("INSERT INTO hosts VALUES ('a.test', 9e12, 2, 'not a bot')")
+            db.execute("INSERT INTO nights VALUES (1, 1, 2, 'finished', ?)", (json.dumps(BATCH_COUNTS),))
+        if version >= 3:
+            db.execute("UPDATE videos SET parts_key = 'k' WHERE id = 7")
+        db.commit()
+        for script in module._MIGRATIONS[_OLD_NAMES:version]:
+            db.executescript(script)
         db.execute(f"PRAGMA user_version = {version}")
         db.execute(f"PRAGMA application_id = {module._APPLICATION_ID}")
         db.commit()
         db.execute("PRAGMA journal_mode = WAL")
-
-
-def fill_old(db: sqlite3.Connection, states: Sequence[str], version: int) -> None:
-    for id, state in enumerate(states, 1):
-        db.execute(
-            "INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone,"
-            " folder, state, attempts, fruitless, title, counts, added_at, changed_at)"
-            " VALUES (?, ?, 's1', 'm1', 'o', 'https://site.test/a', 1, 'news', ?, 3, 2, ?, ?, 1, 2)",
-            (id, f"site-{id}", state, TITLE, json.dumps(RUN_COUNTS) if state == "done" else None),
-        )
-    db.execute("INSERT INTO segments VALUES (7, 0, 'done', 5, 3, 100, 1)")
-    db.executemany(
-        "INSERT INTO attempts (video, number, started_at, ended_at, outcome) VALUES (?, 3, 1, 2, ?)",
-        [(7, "failed"), (8, "dead")],
-    )
-    if version >= 2:
-        db.execute("INSERT INTO hosts VALUES ('a.test', 9e12, 2, 'not a bot')")
-        db.execute("INSERT INTO nights VALUES (1, 1, 2, 'finished', ?)", (json.dumps(BATCH_COUNTS),))
-    if version >= 3:
-        db.execute("UPDATE videos SET parts_key = 'k' WHERE id = 7")
-    db.commit()
 
 
 def check_upgraded(ledger: Ledger, version: int) -> None:

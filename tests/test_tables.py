@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import json
 import os
 import signal
 import stat
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from analyzer.runs import segments
 from analyzer.runs.documentation import documentation
 from analyzer.runs.run import Run, publish
 from analyzer.runs.schema import EMBEDDINGS, FACES, PEOPLE, SAMPLES, SHARES, Column
-from analyzer.runs.segments import PartStore
+from analyzer.runs.segments import DamagedPartError, PartStore, part_stores
 from analyzer.runs.tables import empty_table, no_clock, write_csv, write_json, write_parquet
 from analyzer.util.atomic import writing
 
@@ -304,6 +306,111 @@ def test_damaged_part_is_removed(tmp_path: Path, file: str, damage: Any) -> None
     assert len(recorded.samples) == len(recorded.faces) == len(recorded.embeddings) == 3
     store.commit(result(1, [1]), "v")
     assert store.segments() == [0, 1, 2, 3]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_packed_part_is_stored_once_as_it_was(tmp_path: Path) -> None:
+    there, here = PartStore(tmp_path / "there", "key"), PartStore(tmp_path / "here", "key")
+    there.commit(result(3, [2, 1]), "v")
+    there.commit_empty(4)
+    packed = [there.pack(segment) for segment in (3, 4)]
+    assert [here.unpack(one, segment) for one, segment in zip(packed, (3, 4), strict=True)] == [True, True]
+    assert files_of(here.folder) == files_of(there.folder)
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o700 for path in (here.folder, *here.folder.iterdir()))
+    # One that is there and whole stays as it is; one that is not whole is replaced.
+    kept = result(3, [1, 1, 1])
+    here.commit(kept, "v")
+    assert here.unpack(packed[0], 3) is False and len(here.collect().samples) == 3
+    _cut_off(here.folder / "key-000004" / "faces.parquet")
+    assert here.unpack(packed[1], 4) is True and here.segments() == [3, 4]
+    assert sorted(path.name for path in here.folder.iterdir()) == ["key-000003", "key-000004"]
+
+
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def huge_edges() -> bytes:
+    """The header of an array of a terabyte."""
+    packed = io.BytesIO()
+    np.lib.format.write_array_header_1_0(packed, {"descr": "|u1", "fortran_order": False, "shape": (10**12,)})
+    return packed.getvalue()
+
+
+def test_bytes_that_are_no_part_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    there, here = PartStore(tmp_path / "there", "key"), PartStore(tmp_path / "here", "key")
+    there.commit(result(0, [1]), "v")
+    good = there.pack(0)
+    with zipfile.ZipFile(io.BytesIO(good)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert here.unpack(zipped(files), 0)
+    here.clear()
+    bad = {
+        "nothing": b"",
+        "no archive": b"x" * 1000,
+        "one file more": zipped(files | {"more.txt": b""}),
+        "one file less": zipped(dict(list(files.items())[1:])),
+        "a path": zipped({f"../{name}": content for name, content in files.items()}),
+        "an absolute path": zipped({f"/tmp/{name}": content for name, content in files.items()}),
+        "compressed": zipped(files, zipfile.ZIP_DEFLATED),
+        "cut off": good[:-30],
+        "not a table": zipped(files | {"faces.parquet": b"PAR1"}),
+        "another table": zipped(files | {"faces.parquet": files["samples.parquet"]}),
+        "no array": zipped(files | {"edges.npy": b"\x93NUMPY"}),
+        "an archive of arrays": zipped(files | {"edges.npy": zipped({"a.npy": files["edges.npy"]})}),
+        "an array of a terabyte": zipped(files | {"edges.npy": huge_edges()}),
+    }
+    for name, packed in bad.items():
+        with pytest.raises(DamagedPartError):
+            here.unpack(packed, 0)
+        assert not list(here.folder.glob("*")), name
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        flipped = bytearray(good)
+        flipped[random.integers(len(good))] ^= 1 << int(random.integers(8))
+        try:  # some bytes do not matter, such as a date
+            assert here.unpack(bytes(flipped), 0)
+        except DamagedPartError:
+            assert not list(here.folder.glob("*"))
+        here.clear()
+    assert not (tmp_path / "more.txt").exists() and not list(tmp_path.glob("*.parquet"))
+
+
+def test_a_part_that_cannot_be_stored_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = PartStore(tmp_path / "there", "key"), PartStore(tmp_path / "here", "key")
+    there.commit_empty(0)
+    packed = there.pack(0)
+    with pytest.raises(OutputError, match=r"key-000007 cannot be read"):
+        there.pack(7)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="no space") as caught:
+        here.unpack(packed, 0)
+    assert caught.value.no_space and not list(here.folder.iterdir())
+
+
+def test_stores_of_all_keys_are_found(tmp_path: Path) -> None:
+    assert part_stores(tmp_path) == []
+    for key, segment in (("b2", 0), ("a1", 3), ("a1", 1234567)):
+        PartStore(tmp_path, key).commit_empty(segment)
+    for name in ("new-x", "old-new-x", "c3-000000+000015", "run.json"):
+        (tmp_path / ".parts" / name).mkdir()
+    assert [(store.key, store.segments()) for store in part_stores(tmp_path)] == [
+        ("a1", [3, 1234567]),
+        ("b2", [0]),
+    ]
 
 
 def test_segment_without_samples_is_kept_as_such(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -299,19 +300,70 @@ def test_a_job_that_cannot_be_read_is_left_at_the_start(tmp_path: Path) -> None:
     assert service.jobs() == [] and (folder / "0001.mp4").read_bytes() == b"upload"
 
 
-def test_an_upload_that_fills_the_disk_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", [0, 1])
+def test_an_upload_that_fills_the_disk_leaves_nothing(written: int, tmp_path: Path) -> None:
+    """Also if only its second video does not fit."""
     from analyzer.settings import Settings
     from analyzer.web.jobs import JobService, Record
+    from analyzer.web.uploads import Uploaded, UploadedFile
+
+    service, write, left = JobService(ServeConfig(tmp_path)), Record.write, [written]
+
+    def write_some(record: Record, path: Path) -> None:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "no space")
+        left[0] -= 1
+        write(record, path)
+
+    with patch.object(JobService, "_work"), contextlib.closing(asyncio.new_event_loop()) as loop:
+        service.start(loop)
+        folder = service.incoming()
+        files = []
+        for name in ("0001.mp4", "0002.mp4"):
+            (folder / name).write_bytes(name.encode())
+            files.append(UploadedFile(folder / name, name, 8, image=False))
+        with patch.object(Record, "write", write_some), pytest.raises(OSError, match="no space"):
+            service.add_upload(Uploaded(files), Settings(), "")
+        assert left == [0]
+        shutil.rmtree(folder)
+        service.stop()
+    assert service.jobs() == [] and not list((tmp_path / ".web").rglob("*.mp4"))
+
+
+def test_the_same_video_twice_in_an_upload_is_one_job(tmp_path: Path) -> None:
+    from analyzer.settings import Settings
+    from analyzer.web.jobs import JobService
     from analyzer.web.uploads import Uploaded, UploadedFile
 
     service = JobService(ServeConfig(tmp_path))
     with patch.object(JobService, "_work"), contextlib.closing(asyncio.new_event_loop()) as loop:
         service.start(loop)
-        path = service.incoming() / "0001.mp4"
-        path.write_bytes(b"upload")
-        uploaded = Uploaded([UploadedFile(path, "talk.mp4", 6, image=False)])
-        full = OSError(errno.ENOSPC, "no space")
-        with patch.object(Record, "write", side_effect=full), pytest.raises(OSError, match="no space"):
-            service.add_upload(uploaded, Settings(), "")
+        folder = service.incoming()
+        files = []
+        for name in ("0001.mp4", "0002.mp4"):
+            (folder / name).write_bytes(b"upload")
+            files.append(UploadedFile(folder / name, name, 6, image=False))
+        first, second = service.add_upload(Uploaded(files), Settings(), "")
+        shutil.rmtree(folder)
         service.stop()
-    assert service.jobs() == [] and not list((tmp_path / ".web").rglob("*.mp4"))
+    assert first is second and service.jobs() == [first]
+    assert len(list((tmp_path / ".web").rglob("*.mp4"))) == 1
+
+
+def test_pages_that_follow_a_job_are_limited() -> None:
+    from analyzer.web.jobs import BusyError
+    from analyzer.web.routes.jobs import job_events
+
+    job: Any = SimpleNamespace(changed=set(), final=False, work=None)
+    jobs = SimpleNamespace(document=lambda job: {"id": "1", "run": None})
+
+    async def follow() -> None:
+        service: Any = SimpleNamespace(streams=asyncio.Semaphore(1), jobs=jobs)
+        first = (await job_events(job, service)).body_iterator
+        await anext(aiter(first))
+        with pytest.raises(BusyError, match="try again"):
+            await job_events(job, service)
+        await first.aclose()  # type: ignore[attr-defined]
+        await anext(aiter((await job_events(job, service)).body_iterator))
+
+    asyncio.run(follow())

@@ -79,7 +79,7 @@ class _Tasks:
 def test_crops_are_cut_once_and_forgotten_after_a_while(tmp_path: Path) -> None:
     now, tasks = [0.0], _Tasks()
     cache = CropCache(tasks, clock=lambda: now[0])  # type: ignore[arg-type]
-    of, keys = Cut("id", tmp_path, (tmp_path / "a.mp4",)), {1: "a", 2: "b", 3: "c"}
+    of, keys = Cut("id", "2026", tmp_path, (tmp_path / "a.mp4",)), {1: "a", 2: "b", 3: "c"}
 
     async def ask() -> None:
         both = await asyncio.gather(*(cache.people(of, person, keys) for person in (1, 2, 1)))
@@ -91,5 +91,10 @@ def test_crops_are_cut_once_and_forgotten_after_a_while(tmp_path: Path) -> None:
         now[0] = 10_000.0
         await cache.people(of, 3, keys)
         assert tasks.cut[2] == [3]
+        cache.forget("another")
+        await cache.people(of, 3, keys)
+        assert len(tasks.cut) == 3
+        cache.forget("id")
+        assert not cache._kept and cache._bytes == 0
 
     asyncio.run(ask())

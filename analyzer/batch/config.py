@@ -42,12 +42,14 @@ from analyzer.settings import (
 from analyzer.util.durations import DAY_S, HOUR_S, MINUTE_S, duration_text, parse_duration, seconds_in
 from analyzer.util.text import one_line
 from analyzer.util.urls import redacted_text, web_address
-from analyzer.util.validation import InvalidValueError, brief, number
+from analyzer.util.validation import InvalidValueError, brief, number, one_of
 
 __all__ = [
     "BOT_PAUSE_CAP_S",
+    "EXECUTORS",
     "LEDGER_NAME",
     "LOG_NAME",
+    "ExecutorChoice",
     "Filters",
     "Jobs",
     "Limits",
@@ -65,6 +67,10 @@ LOG_NAME = "batch.jsonl"
 """Default name of the log in `Jobs.out`."""
 BOT_PAUSE_CAP_S = 24 * HOUR_S
 """Longest pause of a host after bot checks, in seconds."""
+EXECUTORS = ("local", "ray")
+"""Where videos are analyzed: on this machine, or on a Ray cluster."""
+_DELIVERIES = ("auto", "shared", "send")
+_MOST_WORKERS = 100_000
 _LONGEST_S = 366 * DAY_S
 _LONGEST_AGE_S = 100 * _LONGEST_S
 
@@ -175,7 +181,7 @@ class _Checked:
             if len(both) != 2:
                 raise SettingsError(f"{name} must be a duration, or the shortest and the longest duration")
             return tuple(parse_duration(one, name, low=low, high=high) for one in both)
-        return number(value, int, name, low, high)
+        return number(value, float if isinstance(each.default, float) else int, name, low, high)
 
 
 @dataclass(frozen=True)
@@ -391,6 +397,58 @@ class OnFailure:
 
 
 @dataclass(frozen=True)
+class ExecutorChoice(_Checked):
+    """Where videos are analyzed. All but `kind` is for a Ray cluster.
+
+    Raises:
+        SettingsError: On construction, if a value is wrong.
+    """
+
+    kind: str = EXECUTORS[0]
+    """One of `EXECUTORS`."""
+    address: str = "auto"
+    """The cluster. ``auto``: the one that this machine belongs to; ``local``: a new one of this machine
+    alone, which ends with the batch run; ``HOST:PORT``: one that this machine belongs to, if there are
+    several; ``ray://HOST:10001``: any."""
+    cpus: int = _within(2, 1, 1024)
+    """Cores that each worker reserves and uses."""
+    memory_mb: int = _within(2000, 100, 10_000_000)
+    """Memory that each worker reserves, in MB: it decides for how many workers a machine has room. What a
+    worker may use is `Limits.memory_mb`."""
+    gpus: float = _within(0.0, 0.0, 64.0)
+    """GPUs that each worker reserves; less than 1 shares a GPU."""
+    source: str = _DELIVERIES[0]
+    """How a video reaches a worker: ``shared``: it has the same path there; ``send``: it is sent there;
+    ``auto``: it is sent where it does not have the same path."""
+    scratch: str | None = None
+    """Folder on each machine for what is being worked on; None: the machine's folder for temporary files."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        with _as_settings_error():
+            one_of(self.kind, EXECUTORS, "kind")
+            one_of(self.source, _DELIVERIES, "source")
+        # More than one GPU cannot be shared, and Ray refuses 1.5.
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise SettingsError(f"gpus must be a whole number or less than 1, not {self.gpus:g}")
+        address: Any = self.address
+        if not isinstance(address, str) or not _CLUSTER.fullmatch(address):
+            raise SettingsError(
+                f"address must be auto, local, HOST:PORT or ray://HOST:10001, not {brief(address)}"
+            )
+        scratch: Any = self.scratch
+        if scratch is not None and (
+            not isinstance(scratch, str) or not PurePosixPath(scratch).is_absolute() or "\0" in scratch
+        ):
+            raise SettingsError(
+                f"scratch must be an absolute path, which each machine has, not {brief(scratch)}"
+            )
+
+
+_CLUSTER = re.compile(r"auto|local|(ray://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+
+
+@dataclass(frozen=True)
 class Jobs(_Checked):
     """The jobs of a batch.
 
@@ -407,8 +465,9 @@ class Jobs(_Checked):
     """The log: by default `LOG_NAME` in `out`."""
     time_budget_s: float | None = _within(None, 1.0, _LONGEST_S)
     """Stop after this time, in seconds; None: when everything is done."""
-    workers: int = _within(0, 0, 256)
-    """Videos that are analyzed in parallel; 0: as many as cores and memory allow."""
+    workers: int = _within(0, 0, _MOST_WORKERS)
+    """Videos that are analyzed in parallel; 0: as many as cores and memory allow, of this machine or of the
+    cluster."""
     downloads: int = _within(1, 1, 64)
     """Downloads at the same time, each from another host."""
     report: tuple[str, ...] = ("html",)
@@ -419,6 +478,7 @@ class Jobs(_Checked):
     limits: Limits = Limits()
     pace: Pace = Pace()
     on_failure: OnFailure = OnFailure()
+    executor: ExecutorChoice = ExecutorChoice()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -569,7 +629,13 @@ _OPTIONS = {option.name: option for option in options()}
 _KINDS = ("channel", "playlist", "url", "file", "folder")
 _LISTS = ("channel", "playlist")
 _LOCAL = ("file", "folder")
-_SECTIONS: dict[str, type[Any]] = {"retry": Retry, "limits": Limits, "pace": Pace, "on_failure": OnFailure}
+_SECTIONS: dict[str, type[Any]] = {
+    "retry": Retry,
+    "limits": Limits,
+    "pace": Pace,
+    "on_failure": OnFailure,
+    "executor": ExecutorChoice,
+}
 _OF_FOLDERS = ("recursive", "images")
 _PLAIN_SETTINGS = ("limit", *_OF_FOLDERS)
 """Settings that are allowed as keys of a [[source]]: they select what of it is analyzed."""
@@ -668,7 +734,8 @@ def load_jobs(path: str | os.PathLike[str], **overrides: Any) -> Jobs:
 
     Args:
         path: The file. Relative paths in it are relative to its folder.
-        overrides: Fields of `Jobs`, except `sources`, that override the file; None: not given.
+        overrides: Fields of `Jobs`, except `sources`, that override the file; None: not given. `executor` is
+            a mapping, whose values override single keys of the file's table.
 
     Raises:
         SettingsError: The file cannot be read, is not TOML, or contains a mistake; one sentence with its
@@ -699,7 +766,10 @@ def _jobs_in(document: dict[str, Any], base: Path, overrides: Mapping[str, Any])
         choices |= _keys(top.get("disk", {}), _DISK_KEYS)
     for name, cls in _SECTIONS.items():
         with _at(f"[{name}]"):
-            choices[name] = cls(**_keys(top.get(name, {}), _spelled(cls)))
+            values = _keys(top.get(name, {}), _spelled(cls))
+            if cls is ExecutorChoice:
+                values = _executor_values(values, given.pop(name, {}))
+            choices[name] = cls(**values)
     choices |= places | given
     out = Path(choices.pop("out", base / DEFAULT_OUT))
     with _at("[settings]"):
@@ -715,6 +785,12 @@ def _jobs_in(document: dict[str, Any], base: Path, overrides: Mapping[str, Any])
             sources.append(_source(table, common))
     _refuse_clashes(sources)
     return _jobs(tuple(sources), out, choices)
+
+
+def _executor_values(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    if values and "kind" not in values | overrides:
+        raise SettingsError(f'{next(iter(values))} is for a Ray cluster: add kind = "ray"')
+    return values | overrides
 
 
 def _place(number: int, table: object) -> str:

@@ -48,6 +48,7 @@ CRASHES = {
     "time_limit": "it took longer than [limits] wall allows",
     "stalled": "it made no progress for as long as [limits] stall allows",
     "interrupted": "the whole batch ended again and again while it was in work",
+    "lost": "the machines that analyzed it were lost again and again",
 }
 """Kinds of failure that end the analyzing process, and what they mean."""
 

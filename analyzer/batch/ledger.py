@@ -18,6 +18,7 @@ With a write-ahead log and ``synchronous=FULL``, committed transactions survive 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -25,7 +26,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
 from pathlib import Path
@@ -48,6 +49,7 @@ __all__ = [
     "Result",
     "State",
     "Work",
+    "WorkerRow",
     "health",
     "is_running",
     "lock_ledger",
@@ -197,6 +199,22 @@ _MIGRATIONS = (
         '"dead":', '"abandoned":'),
         '"state": "dead"', '"state": "abandoned"');
     """,
+    # 5: what the workers of the present batch run do
+    """
+    CREATE TABLE workers (
+        worker INTEGER PRIMARY KEY,
+        node TEXT NOT NULL,
+        pid INTEGER,
+        state TEXT NOT NULL,
+        video INTEGER,
+        first_segment INTEGER,
+        end_segment INTEGER,
+        since REAL NOT NULL,
+        done_s REAL NOT NULL,
+        expected_s REAL,
+        seen_at REAL NOT NULL
+    );
+    """,
     # 6: nothing reads all rows of a large ledger only to find a few
     """
     DROP INDEX videos_by_state;
@@ -294,6 +312,32 @@ class Work:
     """Prefix of its segments' names in the run's folder; None: none were begun."""
     changed_at: float
     run: Path | None
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """What a worker of the present batch run does. The fields are the columns."""
+
+    worker: int
+    """Number within the executor."""
+    node: str
+    """Name of its machine."""
+    pid: int | None
+    state: str
+    """An `analyzer.batch.executors.base.WorkerState`."""
+    video: int | None
+    """Row of its video."""
+    first_segment: int | None
+    end_segment: int | None
+    """The segment after the last, if it analyzes only some."""
+    since: float
+    """When it came into this state, in seconds since 1970."""
+    done_s: float
+    """Seconds of video that it has analyzed."""
+    expected_s: float | None
+    """Seconds of video that it has to analyze."""
+    seen_at: float
+    """When this was known, in seconds since 1970."""
 
 
 @contextlib.contextmanager
@@ -697,19 +741,36 @@ class Ledger:
 
     def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.DOWNLOADING) -> int:
         """Begin an attempt and return its number; it is counted before anything is done."""
-        now, text = self._now(), json.dumps(versions)
         with self._transaction() as db:
-            db.execute(
-                "UPDATE videos SET state = ?, attempts = attempts + 1, versions = ?, next_try = NULL,"
-                " changed_at = ? WHERE id = ?",
-                (state, text, now, id),
-            )
-            number = db.execute("SELECT attempts FROM videos WHERE id = ?", (id,)).fetchone()[0]
-            db.execute(
-                "INSERT INTO attempts (video, number, started_at, versions) VALUES (?, ?, ?, ?)",
-                (id, number, now, text),
-            )
+            return self._begin(db, id, versions, state)
+
+    def _begin(self, db: sqlite3.Connection, id: int, versions: Mapping[str, str], state: State) -> int:
+        now, text = self._now(), json.dumps(versions)
+        db.execute(
+            "UPDATE videos SET state = ?, attempts = attempts + 1, versions = ?, next_try = NULL,"
+            " changed_at = ? WHERE id = ?",
+            (state, text, now, id),
+        )
+        number = db.execute("SELECT attempts FROM videos WHERE id = ?", (id,)).fetchone()[0]
+        db.execute(
+            "INSERT INTO attempts (video, number, started_at, versions) VALUES (?, ?, ?, ?)",
+            (id, number, now, text),
+        )
         return int(number)
+
+    def moved(self, id: int, reason: str, versions: Mapping[str, str]) -> int:
+        """End an attempt whose machine was lost, and begin the next; return its number.
+
+        Unlike the end of the whole batch, this does not count as an interruption.
+
+        Args:
+            id: The video's row.
+            reason: One sentence.
+            versions: As for `begin`.
+        """
+        with self._transaction() as db:
+            self._end(db, id, "interrupted", kind="lost", error=reason)
+            return self._begin(db, id, versions, State.ANALYZING)
 
     def describe(self, id: int, **facts: Any) -> None:
         """Store `video_id`, `title`, `channel`, `uploaded`, `duration_s`, `size_bytes` or `segments`.
@@ -962,21 +1023,47 @@ class Ledger:
     def begin_batch_run(self) -> int:
         """Record that a batch run begins, and return its id."""
         with self._transaction() as db:
+            db.execute("DELETE FROM workers")  # of one that was killed
             return int(
                 db.execute("INSERT INTO batch_runs (started_at) VALUES (?)", (self._now(),)).lastrowid or 0
             )
 
     def end_batch_run(self, id: int, outcome: str, counts: Mapping[str, Any]) -> None:
         """Record how a batch run has ended."""
-        self._change(
-            "UPDATE batch_runs SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
-            self._now(),
-            outcome,
-            json.dumps(counts),
-            id,
-        )
+        with self._transaction() as db:
+            db.execute("DELETE FROM workers")
+            db.execute(
+                "UPDATE batch_runs SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
+                (self._now(), outcome, json.dumps(counts), id),
+            )
+
+    def set_workers(self, workers: Sequence[WorkerRow]) -> None:
+        """Record what the workers do now, in place of what was recorded before."""
+        names = [each.name for each in dataclasses.fields(WorkerRow)]
+        with self._transaction() as db:
+            db.execute("DELETE FROM workers")
+            db.executemany(
+                f"INSERT INTO workers ({', '.join(names)}) VALUES ({_marks(names)})",
+                [tuple(vars(worker).values()) for worker in workers],
+            )
 
     # -- reading
+
+    def workers(self) -> list[tuple[WorkerRow, str | None]]:
+        """Return what the workers do, each with the title or source of its video.
+
+        None if no batch is running.
+        """
+        if not is_running(self.path):
+            return []
+        rows = self._rows(
+            "SELECT workers.*, coalesce(videos.title, videos.source) AS shown FROM workers"
+            " LEFT JOIN videos ON videos.id = workers.video ORDER BY workers.worker"
+        )
+        found = [dict(row) for row in rows]
+        return [
+            (WorkerRow(**{name: row[name] for name in row if name != "shown"}), row["shown"]) for row in found
+        ]
 
     def counts(self) -> dict[str, int]:
         """Count the videos of each state; states without a video are missing."""
@@ -1146,7 +1233,7 @@ class Ledger:
 
 
 _STATES = {str(state): state for state in State}
-_WORK_COLUMNS = tuple(each.name for each in fields(Work))
+_WORK_COLUMNS = tuple(each.name for each in dataclasses.fields(Work))
 _OF_WORK = ", ".join(_WORK_COLUMNS)
 _BY_KEY = "FROM videos WHERE identity = ? AND settings_hash = ? AND models_hash = ?"
 _FIND_WORK = f"SELECT {_OF_WORK} {_BY_KEY}"

@@ -224,6 +224,8 @@ class Logged:
     """Name of the level, such as ``WARNING``."""
     logger: str
     message: str
+    node: str = ""
+    """Name of the worker's machine, where an executor has several; its workers leave it empty."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from analyzer.batch.config import Jobs
 from analyzer.batch.context import Stop
 from analyzer.batch.executors.base import Executor
-from analyzer.batch.executors.local import local_executor
+from analyzer.batch.executors.choice import make_executor
 from analyzer.batch.index_page import write_index
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.log import OnEvent, ignore
@@ -28,17 +28,18 @@ def run_batch(
 
     Args:
         jobs: From `load_jobs` or `jobs_of`.
-        executor: Runs the analyses; it is not closed. By default processes of this machine.
+        executor: Runs the analyses; it is not closed. By default that of `Jobs.executor`.
         on_event: Called with each event in the calling thread.
         stop: Requests the end: jobs are canceled, finished segments stay.
 
     Raises:
         LedgerError: Another batch uses the ledger (temporary), or the ledger cannot be used.
         OutputError: The output folder or the log cannot be written.
+        ClusterError: The cluster of `Jobs.executor` cannot be used.
     """
     with contextlib.ExitStack() as stack:
         if executor is None:
-            executor = stack.enter_context(contextlib.closing(local_executor(jobs)))
+            executor = stack.enter_context(contextlib.closing(make_executor(jobs)))
         return run_and_close(
             Scheduler(jobs, executor, on_event=on_event, stop=stop),
             jobs,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from analyzer import events
 from analyzer.batch.config import Jobs, Source
@@ -63,6 +63,7 @@ from analyzer.batch.protocol import (
     video_of,
 )
 from analyzer.batch.queue import Entry, WorkQueue
+from analyzer.batch.workers import rows_of
 from analyzer.errors import LedgerError, OutputError, SourceErrorKind, StoppedError
 from analyzer.settings import Settings
 from analyzer.util.callbacks import Callback
@@ -70,7 +71,7 @@ from analyzer.util.clock import Clock
 from analyzer.util.locks import remove_leftovers
 from analyzer.vision.selection import models_hash
 
-__all__ = ["Scheduler"]
+__all__ = ["Scheduler", "slots_each"]
 
 _T = TypeVar("_T")
 _REOPENED = (State.FAILED, State.ABANDONED, State.SKIPPED)
@@ -80,6 +81,7 @@ _EXIT_POLLS = 100
 """How often to ask for the ends of canceled jobs when the run ends by an error."""
 
 _DISK_EVERY_S = 2.0
+_WORKERS_EVERY_S = 3.0
 
 _MAX_INTERRUPTIONS = 10
 """A video during which the whole batch was killed this often without any progress is held to be the cause."""
@@ -96,6 +98,8 @@ class Scheduler:
         executor: Runs the analyses. The caller makes and closes it; when `run` returns, it is idle.
         on_event: Called with each event in the calling thread. What it raises ends the run, and `run` raises
             it.
+        commit_first: Commit changes before `on_event` is called, which reads the ledger. Otherwise, what is
+            listed is committed soon after.
         stop: Requests the end of the run.
         fetchers: Makes what lists and downloads.
         clock: The time.
@@ -110,6 +114,7 @@ class Scheduler:
         executor: Executor,
         *,
         on_event: OnEvent = ignore,
+        commit_first: bool = False,
         stop: Stop | None = None,
         fetchers: FetcherMaker = default_fetcher,
         clock: Clock | None = None,
@@ -117,6 +122,7 @@ class Scheduler:
         self._jobs = jobs
         self._executor = executor
         self._on_event = Callback(on_event)
+        self._commit_first = commit_first
         self._stop = stop or Stop()
         self._make_fetcher = fetchers
         self._clock = clock or Clock()
@@ -178,7 +184,7 @@ class Scheduler:
         with contextlib.ExitStack() as stack:
             stack.enter_context(lock_ledger(jobs.ledger))
             ledger = stack.enter_context(Ledger(jobs.ledger, now=clock.time))
-            log = stack.enter_context(EventLog(jobs.log, self._on_event))
+            log = stack.enter_context(EventLog(jobs.log, self._telling(ledger)))
             make_folder(jobs.out)
             context = BatchContext(jobs, ledger, log, self._on_event, clock, self._stop, self._make_fetcher)
             number = ledger.begin_batch_run()
@@ -209,6 +215,16 @@ class Scheduler:
             with contextlib.suppress(LedgerError):
                 ledger.end_batch_run(number, outcome.reason, outcome.figures())
         return outcome
+
+    def _telling(self, ledger: Ledger) -> OnEvent:
+        if not self._commit_first:
+            return self._on_event
+
+        def tell(event: str, video: int | None, facts: dict[str, Any]) -> None:
+            ledger.commit()
+            self._on_event(event, video, facts)
+
+        return tell
 
 
 @dataclass(frozen=True)
@@ -246,6 +262,8 @@ class _Run:
         self._job_ids = itertools.count(1)
         self._deadline = math.inf if budget_s is None else context.clock.monotonic() + budget_s
         self._disk_checked_at = -math.inf
+        self._workers_noted_at = -math.inf
+        self._workers_idle = True
         self._cancelled = False
         self._unwanted: set[int] = set()
         """Rows whose job or download was canceled and has not ended yet."""
@@ -297,10 +315,10 @@ class _Run:
         for fetched in self._downloads.collect():
             self._fetched(fetched)
         self._start_jobs()
+        self._note_workers()
         self._start_downloads()
         if self._running:
-            for event in self._executor.events(_POLL_S):
-                self._job_event(event)
+            self._job_events()
         elif self._downloads.entries:
             self._downloads.wait(_POLL_S)
         else:
@@ -383,6 +401,18 @@ class _Run:
                     f"less than {context.jobs.reserve_mb} MB are left in {context.jobs.out}: free some "
                     "space, then run the same command again",
                 )
+
+    def _note_workers(self) -> None:
+        """Record what the workers do now and then, for ``batch status``."""
+        now = self._context.clock.monotonic()
+        if now - self._workers_noted_at < _WORKERS_EVERY_S or (self._workers_idle and not self._running):
+            return
+        self._workers_noted_at = now
+        videos = {job_id: entry.work.id for job_id, entry in self._running.items()}
+        rows = rows_of(self._executor.workers(), videos, self._context.clock.time())
+        self._workers_idle = not videos
+        with contextlib.suppress(LedgerError):  # what matters fails by itself
+            self._context.ledger.set_workers(rows)
 
     # -- canceled sources
 
@@ -516,7 +546,7 @@ class _Run:
         An executor with one slot leaves both numbers to the settings.
         """
         slots, limits = self._executor.slots, self._context.jobs.limits
-        share = max(1, slots // concurrent)
+        share = slots_each(slots, concurrent)
         threads = min(self._executor.threads, settings.threads or self._executor.threads)
         return Resources(
             workers=share if slots > 1 else 0,
@@ -526,6 +556,18 @@ class _Run:
             wall_s=limits.wall_s,
             stall_s=limits.stall_s,
         )
+
+    def _job_events(self) -> None:
+        """Handle what jobs report.
+
+        What comes before the end of a job is committed together: a hundred machines write more segments than
+        a disk can flush one by one, and rows that a kill loses are restored from the files.
+        """
+        events = self._executor.events(_POLL_S)
+        for is_final, group in itertools.groupby(events, lambda event: isinstance(event, FINAL)):
+            with contextlib.nullcontext() if is_final else self._context.ledger.together():
+                for event in group:
+                    self._job_event(event)
 
     def _job_event(self, event: JobEvent) -> None:
         entry = self._running[event.job_id]
@@ -548,6 +590,9 @@ class _Run:
                 facts = {"samples": event.samples, "faces": event.faces, "size_bytes": event.size_bytes}
                 context.ledger.segment(id, event.segment, **facts)
                 context.log(events.SegmentCommitted.name, id, segment=event.segment, **facts)
+            case Moved():
+                number = context.ledger.moved(id, event.reason, library_versions())
+                context.log("moved", id, node=event.node, reason=event.reason, attempt=number)
             case Done():
                 self._done(entry, event)
             case Rejected():  # its length was not known before it was open
@@ -577,11 +622,16 @@ class _Run:
             case Rendering():
                 context.on_event(events.Rendering.name, id, {"fraction": event.share})
             case Logged():
-                context.log("logged", id, level=event.level, logger=event.logger, message=event.message)
+                context.log(
+                    "logged",
+                    id,
+                    node=event.node or None,
+                    level=event.level,
+                    logger=event.logger,
+                    message=event.message,
+                )
             case Placed():
                 context.log("placed", id, node=event.node, segments=event.segments)
-            case Moved():
-                context.log("moved", id, node=event.node, reason=event.reason)
 
     def _done(self, entry: Entry, event: Done) -> None:
         context, work, facts = self._context, entry.work, event.facts
@@ -603,6 +653,11 @@ class _Run:
             resident_mb=event.resident_mb,
             **{name: facts.counts[name] for name in names},
         )
+
+
+def slots_each(slots: int, concurrent: int) -> int:
+    """How many slots each of some concurrent jobs gets: long videos are analyzed in several of them."""
+    return max(1, slots // concurrent)
 
 
 def _drained(queue: SimpleQueue[_T]) -> Iterator[_T]:

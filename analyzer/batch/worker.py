@@ -8,21 +8,25 @@ reported.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from analyzer.batch.config import Filters
 from analyzer.batch.failure_policy import Phase, failure_of
 from analyzer.batch.protocol import (
+    FINAL,
     Done,
     Failed,
     JobEvent,
     JobSpec,
+    Logged,
     Opened,
     Progress,
     Ready,
@@ -38,12 +42,18 @@ from analyzer.runs.folders import run_folder
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.system import give_back_memory, resident_mb
+from analyzer.util.text import shorten
+from analyzer.util.urls import redacted_text
 
-__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker"]
+__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker", "published_run"]
 
 log = logging.getLogger(__name__)
 
 _PROGRESS_EVERY_S = 0.5
+_MOST_LOGGED = 30
+"""Warnings and errors of a job that are passed on: a library may log one for each frame."""
+_LONGEST_LOGGED = 2000
+_LONGEST_READ = 50_000
 Emit = Callable[[JobEvent], None]
 
 
@@ -88,43 +98,44 @@ class Worker:
         Args:
             spec: The job.
             emit: Called with `Ready` once the models are loaded, then with each event, the last of which is
-                `Done`, `Failed`, `Rejected` or `Stopped`.
+                `Done`, `Failed`, `Rejected` or `Stopped`. Warnings and errors that are logged are events too,
+                also before `Ready`. Called from several threads, one at a time.
             cancelled: Called several times a second, also from other threads; once true, the job ends.
         """
-        self._job = job = _Job(spec, emit, cancelled)
+        with _forwarding(spec.job_id, emit) as emit_one:
+            self._job = job = _Job(spec, emit_one, cancelled)
+            try:
+                last = self._last(job)
+            finally:
+                self._job = None
+        emit(last)  # no warning may follow it
+        give_back_memory()
+
+    def _last(self, job: _Job) -> FINAL:
+        """Run a job; return its last event."""
+        id = job.spec.job_id
         try:
-            emit(self._done(job))
+            return self._done(job)
         except _RejectedError as error:
-            emit(Rejected(spec.job_id, str(error), error.duration_s))
+            return Rejected(id, str(error), error.duration_s)
         except StoppedError:
-            emit(Stopped(spec.job_id))
+            return Stopped(id)
         except Exception as error:  # noqa: BLE001 - one video must not end the others
             failure = failure_of(error, job.phase)
-            emit(Failed(spec.job_id, failure.kind, failure.phase, failure.error))
-        finally:
-            self._job = None
-            give_back_memory()
+            return Failed(id, failure.kind, failure.phase, failure.error)
 
     def _done(self, job: _Job) -> Done:
-        spec, video = job.spec, job.spec.video
+        spec = job.spec
         began = time.monotonic()
-        folder = run_folder(spec.out, video.title, video.video_id)
-        facts = matching_run(folder, video.video_id, spec.settings_hash, spec.models_hash)
-        if facts is None:
-            video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
+        if (published := published_run(spec)) is not None:
             job.be_ready()
-            if job.cancelled():
-                raise StoppedError("the job was canceled")
-            run = video_analyzer.analyze(video, spec.out, {"fetch": spec.fetch_s})
-            folder, facts = run.folder, RunFacts.of(run.info)
-        else:
-            from analyzer.util.locks import remove_leftovers
-
-            job.be_ready()
-            remove_leftovers(folder)
-        report_error = _report(folder, spec.report)
-        took_s = round(time.monotonic() - began, 3)
-        return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
+            return published
+        video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
+        job.be_ready()
+        if job.cancelled():
+            raise StoppedError("the job was canceled")
+        run = video_analyzer.analyze(spec.video, spec.out, {"fetch": spec.fetch_s})
+        return _finished(spec, run.folder, RunFacts.of(run.info), began)
 
     def _loaded(self, settings: Settings) -> AnalyzerLike:
         if self._analyzer is None or settings != self._settings:
@@ -141,6 +152,75 @@ class Worker:
 
     def _stopped(self) -> bool:
         return self._job is not None and self._job.cancelled()
+
+
+class _Forwarder(logging.Handler):
+    """Emits warnings and errors as events of a job, the first ones of many."""
+
+    def __init__(self, job_id: int, emit: Emit) -> None:
+        super().__init__(logging.WARNING)
+        self._job_id = job_id
+        self._emit_event = emit
+        self._left = _MOST_LOGGED
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Emit an event; libraries log from their own threads, too."""
+        if self._left == 0:
+            return
+        self._left -= 1
+        try:
+            text = self.format(record)  # with the traceback, if it has one
+            text = redacted_text(shorten(text, _LONGEST_READ, tail=_LONGEST_READ // 2))
+        except Exception:  # noqa: BLE001 - as the handlers of the standard library
+            self.handleError(record)
+            return
+        if self._left == 0:
+            text += f" (further warnings of this job are not logged: there were {_MOST_LOGGED})"
+        shown = shorten(text, _LONGEST_LOGGED, tail=_LONGEST_LOGGED // 2)
+        self._emit_event(Logged(self._job_id, record.levelname, record.name, shown))
+
+
+@contextlib.contextmanager
+def _forwarding(job_id: int, emit: Emit) -> Iterator[Emit]:
+    """Emit warnings and errors that are logged meanwhile; yields an `emit` for threads side by side."""
+    lock, ended = threading.RLock(), False
+
+    def emit_one(event: JobEvent) -> None:
+        with lock:
+            if not ended:
+                emit(event)
+
+    handler, root = _Forwarder(job_id, emit_one), logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield emit_one
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        with lock:  # a thread may be about to log
+            ended = True
+
+
+def published_run(spec: JobSpec) -> Done | None:
+    """The last event of a job whose run is published already; None: it is not.
+
+    What a killed process has left is removed, and the report is written.
+    """
+    began = time.monotonic()
+    folder = run_folder(spec.out, spec.video.title, spec.video.video_id)
+    facts = matching_run(folder, spec.video.video_id, spec.settings_hash, spec.models_hash)
+    if facts is None:
+        return None
+    from analyzer.util.locks import remove_leftovers
+
+    remove_leftovers(folder)
+    return _finished(spec, folder, facts, began)
+
+
+def _finished(spec: JobSpec, folder: Path, facts: RunFacts, began: float) -> Done:
+    report_error = _report(folder, spec.report)
+    took_s = round(time.monotonic() - began, 3)
+    return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
 
 
 class _Job:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from analyzer.batch.config import EXECUTORS
 from analyzer.cli.options import (
     DONE,
     EXIT_CODES,
@@ -48,7 +49,8 @@ _CODES = {
     DONE: "everything that was due is done, even if there was nothing to do",
     SOME_FAILED: "some videos failed or could be read only in part, or a source could not be listed",
     USAGE: "usage error: the command line or the jobs file is wrong",
-    NOTHING_USABLE: "no source could be listed, or the ledger, a model or the output folder cannot be used",
+    NOTHING_USABLE: "no source could be listed, or the ledger, a model, the output folder or the cluster "
+    "cannot be used",
     TEMPORARY: "another batch is running with the same ledger, or the disk is full; try again later",
     INTERRUPTED: EXIT_CODES[INTERRUPTED],
     TERMINATED: EXIT_CODES[TERMINATED],
@@ -137,6 +139,16 @@ _run_options = (
         help="Stop after this time, such as 6h; the next batch run continues.",
     ),
     click.option(
+        "--executor",
+        type=click.Choice(EXECUTORS),
+        help="Analyze on this machine or on a Ray cluster.  [default: local]",
+    ),
+    click.option(
+        "--address",
+        metavar="auto | local | ray://HOST:10001",
+        help="The Ray cluster.  [default: auto, that of this machine]",
+    ),
+    click.option(
         "--max-per-run",
         cls=SectionOption,
         section="Options",
@@ -202,7 +214,7 @@ _run_options = (
     ),
 )
 _FILTERS = ("newer_than", "older_than", "shorter_than_s", "longer_than_s", "title", "not_title")
-_OVERRIDES = ("out", "ledger", "log", "report", "time_budget_s", "workers")
+_OVERRIDES = ("out", "ledger", "log", "report", "time_budget_s", "workers", "executor")
 """Options that are allowed with a jobs file."""
 
 
@@ -221,13 +233,15 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
     Raises:
         click.UsageError: A value is wrong, or two contradict each other.
     """
-    from analyzer.batch.config import Filters, jobs_of, load_jobs
+    from analyzer.batch.config import ExecutorChoice, Filters, jobs_of, load_jobs
 
     if values.pop("no_report"):
         if values["report"] is not None:
             raise click.UsageError("--report and --no-report contradict each other")
         values["report"] = ()
     preset = values.pop("preset")
+    flags = {"kind": values.pop("executor"), "address": values.pop("address")}
+    place = {name: value for name, value in flags.items() if value is not None}
     try:
         if any(name.lower().endswith(".toml") for name in sources):
             if len(sources) > 1:
@@ -235,18 +249,33 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
             extra = {**given(values), **given({"preset": preset})}
             if values["report"] == ():
                 extra["report"] = ()
+            if place:
+                extra["executor"] = place
             unfit = sorted(extra.keys() - set(_OVERRIDES))
             if unfit:
                 name = unfit[0].removesuffix("_s").replace("_", "-")
                 raise click.UsageError(f"--{name} cannot be combined with a jobs file: set it in the file")
-            return load_jobs(Path(sources[0]), **extra)
+            return _checked_place(load_jobs(Path(sources[0]), **extra), place)
         filters = Filters(**{name: values.pop(name) for name in _FILTERS})
         own = {name: values.pop(name) for name in ("out", "ledger", "log", "report", "time_budget_s")}
         picked = {"max_per_run": values.pop("max_per_run"), "watch": values.pop("watch")}
         settings = chosen(preset, values)
-        return jobs_of(sources, settings, filters=filters, workers=settings.workers, **own, **picked)
+        own["executor"] = ExecutorChoice(**place)
+        jobs = jobs_of(sources, settings, filters=filters, workers=settings.workers, **own, **picked)
+        return _checked_place(jobs, place)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _checked_place(jobs: Jobs, place: dict[str, str]) -> Jobs:
+    """Return the jobs if the flags fit their executor.
+
+    Raises:
+        click.UsageError: They do not.
+    """
+    if "address" in place and jobs.executor.kind != "ray":
+        raise click.UsageError("--address is for a cluster: add --executor ray")
+    return jobs
 
 
 @batch.command(epilog=epilog(_CODES))
@@ -363,9 +392,10 @@ def _exit_code(work: Callable[[], int]) -> int:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def status(states: tuple[str, ...], *, limit: int, as_json: bool, **location: Any) -> None:
-    """Show the videos in the ledger, the latest change first."""
+    """Show what the workers of a batch run do, and the videos in the ledger, the latest change first."""
     from analyzer.batch.ledger import Ledger, State
-    from analyzer.cli.batch import describe_status
+    from analyzer.batch.workers import by_node, judged
+    from analyzer.cli.batch import describe_status, echo_json
 
     wrong = [state for state in states if state not in list(State)]
     if wrong:
@@ -377,14 +407,17 @@ def status(states: tuple[str, ...], *, limit: int, as_json: bool, **location: An
             if not as_json:
                 click.echo(describe_status(ledger, list(states), limit))
                 return DONE
+            workers = judged(ledger.workers())
             document = {
                 "ledger": str(path),
                 "counts": ledger.counts(),
                 "hosts": ledger.hosts(),
                 "batch_runs": ledger.batch_runs(),
-                "videos": ledger.videos(states, limit),
+                "nodes": [vars(node) for node in by_node(workers)],
+                "workers": [vars(worker) for worker in workers],
+                "videos": ledger.each_video(states, limit),
             }
-            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+            echo_json(document.items())
         return DONE
 
     sys.exit(_exit_code(show))

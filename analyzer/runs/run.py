@@ -15,6 +15,7 @@ from analyzer.runs.run_info import FORMER_COLUMNS, SCHEMA_VERSION, RunInfo, read
 from analyzer.runs.schema import IMAGES, PEOPLE, TEXT
 from analyzer.runs.tables import empty_table
 from analyzer.settings import REPORT_FORMATS
+from analyzer.sources.types import Video
 from analyzer.util.atomic import output_errors, sync_folder
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     "REPORT_TABLES",
     "SUBTITLE_FILES",
     "Run",
+    "is_output",
+    "keep_download",
+    "kept_names",
     "publish",
     "report_files",
 ]
@@ -51,6 +55,8 @@ _OUTPUTS = (
     *SUBTITLE_FILES,
 )
 
+_DOWNLOAD = "download-"
+"""How the names of kept downloads begin."""
 
 REPORT_CHARTS = (
     *("timeline", "timeline-ages", "people", "pyramid", "shares"),
@@ -76,6 +82,48 @@ def report_files() -> tuple[str, ...]:
         *(f"report-{name}.png" for name in REPORT_CHARTS),
         *(f"report-{name}.csv" for name in REPORT_TABLES),
     )
+
+
+def is_output(name: str, *, downloads: bool) -> bool:
+    """Tell whether a run can have published a file: a table, its report, an annotated image, and so on.
+
+    Args:
+        name: Of the file, relative to the run's folder, with slashes.
+        downloads: Whether downloads that were kept count.
+
+    >>> is_output("run.json", downloads=False), is_output("annotated/a.jpg", downloads=False)
+    (True, True)
+    >>> [is_output(name, downloads=True) for name in ("corrections.json", ".parts", "annotated/../a", "/tmp")]
+    [False, False, False, False]
+    """
+    *folders, file = name.split("/")
+    if "\0" in name or {"", ".", ".."} & {*folders, file}:
+        return False
+    if folders:
+        return folders == ["annotated"]
+    kept = downloads and file.startswith(_DOWNLOAD)
+    return kept or file in report_files() or (file in _OUTPUTS and file != "annotated")
+
+
+def kept_names(video: Video) -> list[str]:
+    """Return the names of a download's files in the folder of the run that keeps them."""
+    return [f"{_DOWNLOAD}{path.name}" for path in _downloads(video)]
+
+
+def keep_download(video: Video, run_folder: Path) -> list[str]:
+    """Move the files of a downloaded video into its run's folder; returns their names there.
+
+    Raises:
+        OSError: They cannot be moved.
+    """
+    names = kept_names(video)
+    for path, name in zip(_downloads(video), names, strict=True):
+        path.replace(run_folder / name)
+    return names
+
+
+def _downloads(video: Video) -> tuple[Path, ...]:
+    return (*video.paths, *([video.audio_path] if video.audio_path else []))
 
 
 def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> tuple[str, ...]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shutil
+import struct
 import tempfile
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +23,7 @@ from analyzer.analysis.shots import ShotDetector
 from analyzer.faces import Faces
 from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
 from analyzer.runs.tables import concat_tables, empty_table, no_clock, write_parquet
-from analyzer.util.atomic import output_errors, sync_folder, writing
+from analyzer.util.atomic import output_errors, reading_errors, sync_folder, writing
 from analyzer.util.system import undisturbed
 from analyzer.util.text import well_formed
 
@@ -28,12 +31,26 @@ if TYPE_CHECKING:
     from analyzer.analysis.segment import SegmentResult
 
 __all__ = [
+    "DamagedPartError",
     "Part",
     "PartStore",
     "Received",
     "is_whole",
+    "part_stores",
     "segment_tables",
 ]
+
+_TABLES = {"samples": SAMPLES, "faces": FACES, "embeddings": EMBEDDINGS}
+_EDGES = "edges.npy"
+_FILES = (*(f"{name}.parquet" for name in _TABLES), _EDGES)
+"""The files of a part."""
+
+_LARGEST_BYTES = 2**30
+"""Larger parts are not accepted from other machines; real ones have some megabytes at most."""
+
+
+class DamagedPartError(ValueError):
+    """Bytes that should be a packed part are something else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,24 +202,68 @@ class PartStore:
         return self._keep(self._part(segment), segment, nothing, np.empty(0, np.uint8))
 
     def _keep(self, final: Path, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
+        with self._new(final) as temporary:
+            for name, columns in _TABLES.items():
+                write_parquet(temporary / f"{name}.parquet", getattr(tables, name), columns)
+            packed = io.BytesIO()  # NumPy does not say why it could not write to a file
+            np.save(packed, edges)
+            _write(temporary / _EDGES, packed.getbuffer())
+            size = sum(path.stat().st_size for path in temporary.iterdir())
+        return Part(segment, len(tables.samples), len(tables.faces), size)
+
+    @contextlib.contextmanager
+    def _new(self, final: Path) -> Iterator[Path]:
+        """Give a folder to write a part to; it gets its name when the block succeeds.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
         # Ctrl-C must not cost a segment that is being written.
         with undisturbed(), output_errors(final), contextlib.ExitStack() as stack:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
             stack.callback(shutil.rmtree, temporary, ignore_errors=True)  # it takes space
-            write_parquet(temporary / "samples.parquet", tables.samples, SAMPLES)
-            write_parquet(temporary / "faces.parquet", tables.faces, FACES)
-            write_parquet(temporary / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
-            packed = io.BytesIO()  # NumPy does not say why it could not write to a file
-            np.save(packed, edges)
-            with writing(temporary / "edges.npy") as path:
-                path.write_bytes(packed.getbuffer())
+            yield temporary
             if final.exists():
-                final.replace(temporary.with_name(f"old-{temporary.name}"))
-            size = sum(path.stat().st_size for path in temporary.iterdir())
+                old = temporary.with_name(f"old-{temporary.name}")
+                stack.callback(shutil.rmtree, old, ignore_errors=True)
+                final.replace(old)
             temporary.replace(final)
             sync_folder(self.folder)
-        return Part(segment, len(tables.samples), len(tables.faces), size)
+
+    def pack(self, segment: int) -> bytes:
+        """Return a stored segment as bytes, to be sent to another machine.
+
+        Raises:
+            OutputError: It cannot be read.
+        """
+        part, packed = self._part(segment), io.BytesIO()
+        # Stored as they are: Parquet is compressed already.
+        with reading_errors(part), zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+            for name in _FILES:
+                archive.write(part / name, name)
+        return packed.getvalue()
+
+    def unpack(self, packed: bytes, segment: int) -> bool:
+        """Store a segment that `pack` returned, on another machine perhaps. The bytes are not trusted.
+
+        Returns:
+            Whether it was stored; False: it was there already, and whole.
+
+        Raises:
+            DamagedPartError: The bytes are not a packed part.
+            OutputError: It cannot be written.
+        """
+        final = self._part(segment)
+        if final.exists() and is_whole(final):
+            return False
+        files = _unpacked(packed)
+        with self._new(final) as temporary:
+            for name, content in files.items():
+                _write(temporary / name, content)
+            if not is_whole(temporary):
+                raise DamagedPartError("a part cannot be read")
+        return True
 
     def segments(self) -> list[int]:
         """Return the numbers of the stored segments, ascending. Incomplete parts are removed."""
@@ -260,12 +321,49 @@ class PartStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def part_stores(run_folder: Path) -> list[PartStore]:
+    """Return the stores of all keys that have parts in a run's folder."""
+    names = (
+        re.fullmatch(r"([0-9A-Za-z]+)-[0-9]{6,}", part.name)
+        for part in PartStore(run_folder, "").folder.glob("*")
+    )
+    return [PartStore(run_folder, key) for key in sorted({name[1] for name in names if name is not None})]
+
+
 def is_whole(part: Path) -> bool:
     """Tell whether all files of a part can be read."""
     try:
-        for name in ("samples", "faces", "embeddings"):
-            pq.read_metadata(part / f"{name}.parquet")  # at the end of the file
-        np.load(part / "edges.npy", allow_pickle=False)
+        for name, columns in _TABLES.items():
+            footer = pq.read_metadata(part / f"{name}.parquet")  # at the end of the file
+            if footer.schema.to_arrow_schema().names != [column.name for column in columns]:
+                return False
+        # Mapped, so that a header cannot ask for more memory than the file has bytes.
+        edges = np.load(part / _EDGES, mmap_mode="r", allow_pickle=False)
+        return isinstance(edges, np.ndarray) and edges.dtype == np.uint8
     except (OSError, EOFError, ValueError, pa.ArrowException):
         return False
-    return True
+
+
+def _write(path: Path, content: bytes | memoryview) -> None:
+    with writing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _unpacked(packed: bytes) -> dict[str, bytes]:
+    """Return the files of a packed part.
+
+    Raises:
+        DamagedPartError: They are not those of a part.
+    """
+    if len(packed) > _LARGEST_BYTES:
+        raise DamagedPartError(f"a part has {len(packed)} bytes")
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            members = archive.infolist()
+            named = sorted(one.filename for one in members) == sorted(_FILES)
+            # Compressed ones could be of any size.
+            if named and all(one.compress_type == zipfile.ZIP_STORED for one in members):
+                return {one.filename: archive.read(one) for one in members}
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, struct.error) as error:
+        raise DamagedPartError(f"a part cannot be unpacked: {error}") from error
+    raise DamagedPartError("the files are not those of a part")

@@ -12,6 +12,7 @@ from analyzer.errors import OutputError, is_full
 __all__ = [
     "output_errors",
     "paths_of",
+    "reading_errors",
     "sync_folder",
     "writing",
 ]
@@ -77,3 +78,18 @@ def output_errors(path: Path, *, option: str = "--out") -> Iterator[None]:
                 f"{path} cannot be written ({error.strerror or error}): choose another folder with {option}"
             )
         raise OutputError(message, no_space=no_space) from error
+
+
+@contextlib.contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system into an `OutputError` that says that `path` cannot be read.
+
+    Raises:
+        OutputError: The block raised an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be read ({error.strerror or error}): check its permissions"
+        ) from error

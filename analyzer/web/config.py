@@ -46,6 +46,8 @@ class ServeConfig:
     """Jobs that wait or run; further ones are refused."""
     max_uploads: int = 40
     """Uploads at the same time; further ones are refused."""
+    max_streams: int = 200
+    """Pages that follow a job at the same time; further ones are refused, and ask again."""
     upload_stall_s: float = 60.0
     """An upload that sends nothing for this long is ended."""
     downloads: int = 3

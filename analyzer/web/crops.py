@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,17 @@ _TIMEOUT_S = 120.0
 
 Jpegs = list[bytes]
 
+_Key = tuple[str, str, str]
+"""Run, analysis, and who or what is on the crops."""
+
 
 class Cut(NamedTuple):
     """What crops are cut from."""
 
     run: str
-    """Names the run and its analysis."""
+    """The run's id."""
+    version: str
+    """Names its analysis: another one gives the numbers of tracklets to others."""
     folder: Path
     media: tuple[Path, ...]
     """Its video, or its images."""
@@ -42,9 +48,10 @@ class CropCache:
     def __init__(self, tasks: Tasks, clock: Callable[[], float] = time.monotonic) -> None:
         self._tasks = tasks
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, str], tuple[float, Jpegs]] = OrderedDict()
+        self._kept: OrderedDict[_Key, tuple[float, Jpegs]] = OrderedDict()
         self._bytes = 0
-        self._pending: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._pending: dict[_Key, asyncio.Task[None]] = {}
+        self._lock = threading.Lock()  # runs are deleted in other threads
 
     async def people(self, of: Cut, person: int, keys: Mapping[int, str]) -> Sequence[bytes]:
         """Return the best crops of a person as JPEG, the best first; further people are cut with them.
@@ -70,8 +77,8 @@ class CropCache:
         return await self._get(of, names, tracklet, "tracklets")
 
     async def _get(self, of: Cut, names: Mapping[int, str], wanted: int, what: str) -> Jpegs:
-        run = of.run
-        key = run, names[wanted]
+        run = of.run, of.version
+        key = *run, names[wanted]
         found = self._find(key)
         if found is not None:
             return found
@@ -79,17 +86,17 @@ class CropCache:
             missing = [
                 one
                 for one, name in names.items()
-                if (run, name) not in self._kept and (run, name) not in self._pending
+                if (*run, name) not in self._kept and (*run, name) not in self._pending
             ]
             start = missing.index(wanted)
             batch = missing[start : start + _AT_ONCE]
             task = asyncio.create_task(self._cut(of, {one: names[one] for one in batch}, what))
-            self._pending |= dict.fromkeys(((run, names[one]) for one in batch), task)
+            self._pending |= dict.fromkeys(((*run, names[one]) for one in batch), task)
         await asyncio.shield(self._pending[key])
         return self._find(key) or []
 
     async def _cut(self, of: Cut, names: Mapping[int, str], what: str) -> None:
-        keys = {one: (of.run, name) for one, name in names.items()}
+        keys = {one: (of.run, of.version, name) for one, name in names.items()}
         try:
             made = await self._tasks.run(
                 f"analyzer.web.cutting:cut_{what}",
@@ -104,21 +111,29 @@ class CropCache:
             for key in keys.values():
                 self._pending.pop(key, None)
 
-    def _find(self, key: tuple[str, str]) -> Jpegs | None:
+    def forget(self, run: str) -> None:
+        """Forget the crops of a run, by its id."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == run]:
+                self._drop(key)
+
+    def _find(self, key: _Key) -> Jpegs | None:
         now = self._clock()
-        while self._kept and next(iter(self._kept.values()))[0] < now - _KEPT_S:
-            self._drop()
-        found = self._kept.get(key)
+        with self._lock:
+            while self._kept and next(iter(self._kept.values()))[0] < now - _KEPT_S:
+                self._drop(next(iter(self._kept)))
+            found = self._kept.get(key)
         return None if found is None else found[1]
 
-    def _keep(self, key: tuple[str, str], jpegs: Jpegs) -> None:
-        if key in self._kept:
-            return
-        self._kept[key] = self._clock(), jpegs
-        self._bytes += sum(map(len, jpegs))
-        while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
-            self._drop()
+    def _keep(self, key: _Key, jpegs: Jpegs) -> None:
+        with self._lock:
+            if key in self._kept:
+                return
+            self._kept[key] = self._clock(), jpegs
+            self._bytes += sum(map(len, jpegs))
+            while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
+                self._drop(next(iter(self._kept)))
 
-    def _drop(self) -> None:
-        _, (_, jpegs) = self._kept.popitem(last=False)
+    def _drop(self, key: _Key) -> None:
+        _, jpegs = self._kept.pop(key)
         self._bytes -= sum(map(len, jpegs))

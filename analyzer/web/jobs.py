@@ -173,6 +173,17 @@ class Record:
         path.chmod(0o600)  # addresses may be secrets
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A job that is written and not registered yet."""
+
+    record: Record
+    staging: Path
+    """Its folder."""
+    key: tuple[str, str, str]
+    """The work that it asks for."""
+
+
 @dataclass(eq=False)
 class Job:
     """A job and what is known of it now. Changed by the scheduler's thread."""
@@ -420,7 +431,12 @@ class JobService:
                 jobs = self._batch()
                 executor = LocalExecutor(slot_count(jobs), Settings().thread_count, prepare=_step_back)
                 scheduler = Scheduler(
-                    jobs, executor, on_event=self._on_event, stop=self._stop, fetchers=self._fetcher
+                    jobs,
+                    executor,
+                    on_event=self._on_event,
+                    commit_first=True,
+                    stop=self._stop,
+                    fetchers=self._fetcher,
                 )
                 with self._lock:
                     for job in self._jobs.values():
@@ -501,9 +517,22 @@ class JobService:
         if images:
             groups.append(images)
         self._check_room(len(groups))
-        return [self._add_files(group, settings, folder) for group in groups]
+        with self._lock:
+            # On a full disk there are all or none: all are written before the first one begins.
+            prepared: list[Job | _Prepared] = []
+            try:
+                for group in groups:
+                    prepared.append(self._prepare_files(group, settings, folder))
+            except OSError:
+                for each in prepared:
+                    if isinstance(each, _Prepared):
+                        shutil.rmtree(each.staging, ignore_errors=True)
+                raise
+            return [self._begin(each) for each in prepared]
 
-    def _add_files(self, files: Sequence[UploadedFile], settings: Settings, folder: str) -> Job:
+    def _prepare_files(
+        self, files: Sequence[UploadedFile], settings: Settings, folder: str
+    ) -> Job | _Prepared:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         title = Path(files[0].name).stem + more
         identity = local_identity([each.path for each in files])[0]
@@ -536,7 +565,7 @@ class JobService:
                 renamed.append(dataclasses.replace(each, path=path))
             files = renamed
             identity = local_identity([each.path for each in files])[0]
-        return self._add(identity, title, settings, folder, build)
+        return self._prepare(identity, title, settings, folder, build)
 
     def add_address(self, address: str, settings: Settings, folder: str) -> Job:
         """Register the job of an address, which has been checked.
@@ -553,7 +582,8 @@ class JobService:
             (self._incoming / id).mkdir()
             return Record(id, redacted(address), time.time(), settings.to_dict(), folder, address=address)
 
-        return self._add(identity, "", settings, folder, build)
+        with self._lock:
+            return self._begin(self._prepare(identity, "", settings, folder, build))
 
     def _check_room(self, more: int) -> None:
         with self._lock:
@@ -561,36 +591,46 @@ class JobService:
         if waiting + more > self._config.max_waiting_jobs:
             raise BusyError(f"{waiting} jobs are waiting, as many as this server takes: try again later")
 
-    def _add(
+    def _prepare(
         self,
         identity: str,
         title: str,
         settings: Settings,
         folder: str,
         build: Callable[[str, str], Record],
-    ) -> Job:
+    ) -> Job | _Prepared:
+        """Write a new job, which `_begin` registers; or return the one that asks for the same work."""
         key = identity, settings.result_hash(), models_hash(settings)
-        with self._lock:
-            same = self._same(key)
-            if same is not None:
-                return same
-            id = secrets.token_hex(6)
-            if self._would_replace(key, title, folder):
-                folder = f"{folder}/{id}" if folder else id
-            staging = self._incoming / id
-            try:
-                record = build(id, folder)
-                record.write(staging / _RECORD)
-                sync_folder(staging)
-                staging.rename(self._media / id)
-            except OSError:  # a full disk: it would stay until the next start
-                shutil.rmtree(staging, ignore_errors=True)
-                raise
-            sync_folder(self._media)
-            job = self._register(record, key)
-            if self._scheduler is not None:
-                self._scheduler.add(job.source)
-            return job
+        same = self._same(key)
+        if same is not None:
+            return same
+        id = secrets.token_hex(6)
+        if self._would_replace(key, title, folder):
+            folder = f"{folder}/{id}" if folder else id
+        staging = self._incoming / id
+        try:
+            record = build(id, folder)
+            record.write(staging / _RECORD)
+            sync_folder(staging)
+        except OSError:  # a full disk: it would stay until the next start
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        return _Prepared(record, staging, key)
+
+    def _begin(self, prepared: Job | _Prepared) -> Job:
+        """Register a job that was prepared, unless the same work was registered since."""
+        if isinstance(prepared, Job):
+            return prepared
+        same = self._same(prepared.key)
+        if same is not None:
+            shutil.rmtree(prepared.staging, ignore_errors=True)
+            return same
+        prepared.staging.rename(self._media / prepared.record.id)
+        sync_folder(self._media)
+        job = self._register(prepared.record, prepared.key)
+        if self._scheduler is not None:
+            self._scheduler.add(job.source)
+        return job
 
     def _same(self, key: tuple[str, str, str]) -> Job | None:
         """The job that asks for the same work, made to do it if it has failed."""

@@ -52,6 +52,8 @@ class Service:
         """New jobs of all clients."""
         self.uploads = asyncio.Semaphore(config.max_uploads)
         """Uploads that are being received."""
+        self.streams = asyncio.Semaphore(config.max_streams)
+        """Pages that follow a job."""
         self.runs = RunIndex(config.out.absolute())
         self.tasks = Tasks(config)
         self.live = LiveSessions(config)
@@ -131,6 +133,7 @@ class Service:
             raise BusyError("the run is being written: try again when that has ended") from error
         except OSError as error:
             raise AnalyzerError(f"the run cannot be deleted ({error.strerror})") from error
+        self.crops.forget(run.id)
         self.runs.entries(fresh=True)
 
     def previews(self, run: RunEntry) -> Path:

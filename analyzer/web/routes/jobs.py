@@ -213,23 +213,26 @@ def get_job(job: ChosenJob, service: Served) -> Response:
 @router.get("/api/jobs/{job}/events")
 async def job_events(job: ChosenJob, service: Served) -> EventSourceResponse:
     """Follow a job: server-sent events of the type `job`, each with its state as JSON, until it has ended."""
+    if service.streams.locked():
+        raise BusyError("too many pages follow a job: try again in a moment")
     return EventSourceResponse(_events(job, service), ping=_PING_S)
 
 
 async def _events(job: Job, service: Any) -> AsyncIterator[dict[str, str]]:
     changed = asyncio.Event()
-    job.changed.add(changed)
-    try:
-        while True:
-            changed.clear()
-            document = await asyncio.to_thread(_document, service, job)
-            yield {"event": "job", "data": json.dumps(document)}
-            if job.final:
-                return
-            await changed.wait()
-            await asyncio.sleep(_QUIET_S)
-    finally:
-        job.changed.discard(changed)
+    async with service.streams:
+        job.changed.add(changed)
+        try:
+            while True:
+                changed.clear()
+                document = await asyncio.to_thread(_document, service, job)
+                yield {"event": "job", "data": json.dumps(document)}
+                if job.final:
+                    return
+                await changed.wait()
+                await asyncio.sleep(_QUIET_S)
+        finally:
+            job.changed.discard(changed)
 
 
 @router.delete("/api/jobs/{job}")

@@ -113,8 +113,7 @@ async def get_tracklet_crop(run: Chosen, service: Served, person: int, tracklet:
 
 
 def _cut(run: RunEntry, media: Media) -> Cut:
-    """What crops are cut from; another analysis gives the numbers of tracklets to others."""
-    return Cut(f"{run.id} {run.analyzed_at}", run.folder, media.paths)
+    return Cut(run.id, run.analyzed_at, run.folder, media.paths)
 
 
 def _tracklets(run: RunEntry, person: int) -> list[TrackletView]:

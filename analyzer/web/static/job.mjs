@@ -47,6 +47,10 @@ function follow() {
     draw(job);
     if (["done", "failed", "cancelled"].includes(job.state)) source.close();
   });
+  // Browsers connect again by themselves, but not after a refusal.
+  source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+  });
 }
 
 async function act(method, path = "") {

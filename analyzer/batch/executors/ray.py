@@ -1,0 +1,620 @@
+"""Jobs on the machines of a Ray cluster.
+
+An actor for each slot, see `analyzer.batch.executors.station`. This process decodes nothing and writes all
+results: segments and runs come as bytes, and each is committed once by a rename. So an actor, a machine or
+this process may end at any moment: another actor continues from the segments that are committed here.
+
+Nothing is left to Ray's own retries: an actor that it restarted would come back without its job, and a call
+that it repeated might run twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for_futures
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from analyzer.batch.config import Jobs
+from analyzer.batch.executors._stand_in import write_piece
+from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
+from analyzer.batch.executors.local import Prepare
+from analyzer.batch.executors.ray_cluster import (
+    Needs,
+    cause_of,
+    connect,
+    differing,
+    living_nodes,
+    probe,
+    room,
+)
+from analyzer.batch.executors.station import Facts, Packed, Report, Station, models_hash_here
+from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
+from analyzer.batch.protocol import (
+    FINAL,
+    Done,
+    Failed,
+    JobEvent,
+    JobSpec,
+    Logged,
+    Moved,
+    Placed,
+    Progress,
+    Ready,
+    Segment,
+    Stopped,
+    encode,
+)
+from analyzer.batch.worker import published_run
+from analyzer.errors import OutputError
+from analyzer.runs.folders import run_folder
+from analyzer.runs.run import CORRECTIONS_FILE, publish
+from analyzer.runs.segments import PartStore, part_stores
+from analyzer.settings import Settings
+from analyzer.util.locks import run_lock
+
+__all__ = ["RayExecutor", "ray_executor"]
+
+log = logging.getLogger(__name__)
+
+_LOOK_UP_S = 3.0
+"""How often to ask which machines there are."""
+_POLL_S = 5.0
+"""How often a station answers that has nothing to report."""
+_SILENT_S = 60.0
+"""A station that has not answered for so long is lost."""
+_CANCEL_S = 1.5
+"""A station whose job is canceled is ended after this time; its own process is, a little earlier."""
+_CLOSE_S = 2.0
+_MAX_LOSSES = 5
+"""A job during which so many stations were lost without a new segment is held to be the cause."""
+_MAX_START_LOSSES = 3
+"""Stations that end before they have answered once, one after another, will not start at all."""
+_WRITERS = 8
+"""Threads that write finished segments: each waits for the disk most of the time."""
+_ACTORS_PER_S = 100
+"""Among so many actors, each reports its progress once a second at most."""
+_PROGRESS_S = 0.5
+_STORING_S = 0.01
+_CALLED_AT_ONCE = 8
+"""Calls that a station works on side by side."""
+
+
+def ray_executor(jobs: Jobs) -> RayExecutor:
+    """Make an executor that fits jobs, and check all machines of its cluster.
+
+    Raises:
+        ClusterError: The cluster cannot be used, or its machines differ from this one.
+    """
+    chosen = jobs.executor
+    executor = RayExecutor(
+        jobs.workers,
+        cpus=chosen.cpus,
+        memory_mb=chosen.memory_mb,
+        gpus=chosen.gpus,
+        address=chosen.address,
+        source=chosen.source,
+        scratch=None if chosen.scratch is None else Path(chosen.scratch),
+    )
+    try:
+        executor.check(source.settings for source in jobs.sources)
+    except BaseException:
+        executor.close()
+        raise
+    return executor
+
+
+@dataclass(eq=False)
+class _Job:
+    spec: JobSpec
+    folder: Path
+    """Of the run."""
+    staging: Path
+    lock: contextlib.ExitStack
+    """Keeps others out of the folder."""
+    ending: JobEvent | None = None
+    """Its last event, once no station works on it."""
+    losses: int = 0
+    """Stations lost since the last new segment."""
+    segments: set[int] = field(default_factory=set)
+    """Those reported."""
+    over: bool = False
+    """Whether its last event is on its way to the caller."""
+
+    @property
+    def id(self) -> int:
+        return self.spec.job_id
+
+
+@dataclass(eq=False)
+class _Unit:
+    """What a station is given at a time."""
+
+    job: _Job
+    segments: tuple[int, int] | None = None
+    """As in `JobSpec`."""
+    placed: bool = False
+    """Whether a station has begun it."""
+
+
+@dataclass(eq=False)
+class _Actor:
+    """A station, as this process sees it."""
+
+    number: int
+    handle: Any
+    call: Any
+    """The answer that it owes; None: none, or it is being written to the disk."""
+    state: WorkerState = WorkerState.PENDING
+    facts: Facts | None = None
+    unit: _Unit | None = None
+    storing: Future[tuple[list[JobEvent], Exception | None]] | None = None
+    """Writes what the last answer has brought."""
+    since: float = field(default_factory=time.monotonic)
+    """Of the state."""
+    heard: float = field(default_factory=time.monotonic)
+    unwanted_at: float | None = None
+    """Since when what it does is of no use."""
+    done_s: float = 0.0
+    expected_s: float | None = None
+
+    @property
+    def node(self) -> str:
+        return "" if self.facts is None else self.facts.node
+
+    def become(self, state: WorkerState) -> None:
+        self.state, self.since = state, time.monotonic()
+
+
+class RayExecutor:
+    """An `Executor` with an actor for each slot.
+
+    Args:
+        slots: How many; 0: as many as the cluster has room for, looked up again as machines come and go.
+        cpus: Processors of each, and threads of its process.
+        memory_mb: Memory that each takes of its machine, in MB; limits of jobs are set apart from it.
+        gpus: GPUs of each.
+        address: As in `analyzer.batch.executors.ray_cluster.connect`.
+        source: How videos reach the machines: ``shared``: at the same path; ``send``: through this process;
+            ``auto``: at the same path where the same file is found there.
+        scratch: Folder for files on the machines; None: the system's temporary folder.
+        prepare: As in `LocalExecutor`.
+
+    Raises:
+        ClusterError: The cluster cannot be used.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        *,
+        cpus: int,
+        memory_mb: int,
+        gpus: float = 0,
+        address: str = "auto",
+        source: str = "auto",
+        scratch: Path | None = None,
+        prepare: Prepare | None = None,
+    ) -> None:
+        self._needs = Needs(cpus, memory_mb, gpus)
+        self._configured = slots
+        self._source = source
+        self._station = None if scratch is None else str(scratch), prepare
+        self._jobs: dict[int, _Job] = {}
+        self._units: deque[_Unit] = deque()
+        self._actors: list[_Actor] = []
+        self._numbers = itertools.count(1)
+        self._models: dict[str, str] = {}
+        """Hashes of the models on this machine, by those of the settings."""
+        self._refused: dict[str, str] = {}
+        """Why machines cannot be used, by Ray's ids."""
+        self._start_losses, self._why_lost = 0, ""
+        self._out: deque[JobEvent] = deque()
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ray-executor")
+        self._inside = self._closed = False
+        self._connected = connect(address, cpus * slots or max(cpus, os.cpu_count() or 1))
+        self._looked_up = time.monotonic()
+        self._slots = slots or 1
+        self._look_up()
+
+    # -- as in `Executor`
+
+    @property
+    def slots(self) -> int:
+        """As in `Executor`; it changes as machines come and go, unless it is configured."""
+        return self._slots
+
+    @property
+    def threads(self) -> int:
+        """As in `Executor`."""
+        return self._slots * self._needs.cpus
+
+    def check(self, settings: Iterable[Settings]) -> list[Facts]:
+        """Check all machines before any work.
+
+        Args:
+            settings: Whose models each machine must have.
+
+        Returns:
+            What was found on each machine that can be used.
+
+        Raises:
+            ClusterError: A machine has other versions or models, or none has room for a station.
+        """
+        return probe(self._needs, list({one.result_hash(): one for one in settings}.values()))
+
+    def submit(self, spec: JobSpec) -> None:
+        """As in `Executor`."""
+        check_capacity(self.slots, len(self._jobs))
+        video = spec.video
+        paths = tuple(path.absolute() for path in video.paths)
+        audio = None if video.audio_path is None else video.audio_path.absolute()
+        spec = replace(spec, video=replace(video, paths=paths, audio_path=audio), out=spec.out.absolute())
+        folder = run_folder(spec.out, video.title, video.video_id)
+        job = self._jobs[spec.job_id] = _Job(spec, folder, Path(), contextlib.ExitStack())
+        if (published := published_run(spec)) is not None:
+            self._out.append(Ready(spec.job_id))
+            self._end(job, published)
+            return
+        try:
+            job.staging = job.lock.enter_context(run_lock(folder))
+        except OutputError as error:
+            self._fail(job, error)
+            return
+        self._units.append(_Unit(job))
+        self._assign()
+
+    def events(self, timeout_s: float) -> Iterator[JobEvent]:
+        """As in `Executor`."""
+        if not self._out and not self._closed:
+            self._inside = True
+            try:
+                self._step(timeout_s)
+            finally:
+                self._inside = False
+        while self._out:
+            event = self._out.popleft()
+            if isinstance(event, FINAL):
+                del self._jobs[event.job_id]
+            yield event
+
+    def workers(self) -> list[WorkerStatus]:
+        """As in `Executor`."""
+        return [_status(actor) for actor in self._actors]
+
+    def cancel(self, job_id: int) -> None:
+        """As in `Executor`."""
+        job = self._jobs.get(job_id)
+        if job is not None and job.ending is None:
+            self._end(job, Stopped(job_id))
+
+    def close(self) -> None:
+        """As in `Executor`; actors are killed, and with them their processes."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(Exception):  # the cluster may be gone
+            if not self._inside:  # else this is a signal handler: everything ends at once
+                asked = [actor.handle.close.remote() for actor in self._actors if actor.facts is not None]
+                if asked:
+                    ray.wait(asked, num_returns=len(asked), timeout=_CLOSE_S)
+            for actor in self._actors:
+                ray.kill(actor.handle)
+        self._writers.shutdown(wait=not self._inside, cancel_futures=True)
+        self._out.clear()
+        for job in self._jobs.values():
+            job.lock.close()
+        self._jobs.clear()
+        self._units.clear()
+        self._actors.clear()
+        if self._connected:
+            ray.shutdown()
+
+    # -- one step
+
+    def _step(self, timeout_s: float) -> None:
+        if time.monotonic() - self._looked_up > _LOOK_UP_S:
+            self._look_up()
+        self._assign()
+        if not self._out:
+            self._receive(timeout_s)
+            self._watch()
+            self._assign()
+
+    def _look_up(self) -> None:
+        """See how many slots there are now, and start the stations that are missing."""
+        self._looked_up = time.monotonic()
+        nodes = living_nodes()
+        usable = [node for node in nodes if node["NodeID"] not in self._refused]
+        self._slots = self._configured or max(1, room(self._needs, usable))
+        if self._units and all(actor.facts is None for actor in self._actors):
+            if self._start_losses >= _MAX_START_LOSSES:
+                self._give_up(f"no worker can start on the cluster: {self._why_lost}")
+            elif self._refused and not room(self._needs, usable) and room(self._needs, nodes):
+                self._give_up(next(iter(self._refused.values())))
+        surplus = len(self._actors) - self._slots
+        for actor in [each for each in self._actors if each.state is WorkerState.PENDING][: max(0, surplus)]:
+            self._remove(actor)
+        for _ in range(self._slots - len(self._actors)):
+            self._start()
+
+    def _start(self) -> None:
+        options = self._needs.options() | {
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": _CALLED_AT_ONCE,
+            "scheduling_strategy": "SPREAD",
+        }
+        if self._refused:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self._refused)})"}
+        handle = ray.remote(Station).options(**options).remote(self._needs.cpus, *self._station)
+        self._actors.append(_Actor(next(self._numbers), handle, handle.facts.remote()))
+
+    def _assign(self) -> None:
+        """Give idle stations something to do."""
+        for actor in self._actors:
+            if not self._units:
+                return
+            if actor.state is WorkerState.IDLE:
+                self._begin(actor, self._units.popleft())
+
+    def _begin(self, actor: _Actor, unit: _Unit) -> None:
+        """Give a station something to do."""
+        job, settings = unit.job, unit.job.spec.settings
+        threads = min(self._needs.cpus, settings.threads or self._needs.cpus)
+        resources = replace(job.spec.resources, workers=1, threads=threads)
+        spec = replace(job.spec, resources=resources, segments=unit.segments)
+        corrections = job.folder / CORRECTIONS_FILE
+        expected = self._models.get(spec.settings_hash)
+        if expected is None:
+            expected = self._models[spec.settings_hash] = models_hash_here(settings)
+        actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
+        actor.become(WorkerState.STARTING)
+        actor.heard = time.monotonic()
+        actor.call = actor.handle.submit.remote(
+            encode(spec),
+            expected,
+            corrections.read_bytes() if corrections.exists() else None,
+            *([] if unit.segments else (ray.put(part) for part in _finished_parts(job.folder))),
+        )
+
+    # -- answers
+
+    def _receive(self, timeout_s: float) -> None:
+        calls = {actor.call: actor for actor in self._actors if actor.call is not None}
+        storing = [actor.storing for actor in self._actors if actor.storing is not None]
+        wait_s = min(timeout_s, _STORING_S) if storing else timeout_s
+        if calls:
+            ready, _ = ray.wait(list(calls), num_returns=1, timeout=wait_s)
+            if ready:  # one after another would cost this process several times as much
+                ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+            for call in ready:
+                self._answered(calls[call], call)
+        elif storing:
+            wait_for_futures(storing, wait_s)
+        else:
+            time.sleep(wait_s)
+        for actor in list(self._actors):
+            if actor.storing is not None and actor.storing.done():
+                self._stored(actor, *actor.storing.result())
+
+    def _answered(self, actor: _Actor, call: Any) -> None:
+        actor.call = None
+        try:
+            answer = ray.get(call)
+        except RayError as error:
+            self._lost(actor, cause_of(error))
+            return
+        actor.heard = time.monotonic()
+        if actor.facts is None:
+            self._started(actor, answer)
+        elif isinstance(answer, list):
+            assert actor.unit is not None
+            actor.storing = self._writers.submit(_store, actor.unit.job, answer)
+        elif answer is not None:
+            self._refuse(actor, f"{actor.node} {answer}")
+        else:
+            self._begun(actor)
+
+    def _started(self, actor: _Actor, found: Facts) -> None:
+        actor.facts, self._start_losses = found, 0
+        if (problem := found.problem or differing(found)) is not None:
+            self._refuse(actor, problem)
+        else:
+            actor.become(WorkerState.IDLE)
+
+    def _begun(self, actor: _Actor) -> None:
+        """The station has begun its job."""
+        assert actor.unit is not None
+        unit = actor.unit
+        if unit.job.ending is None:
+            unit.placed = True
+            self._out.append(Placed(unit.job.id, actor.node, unit.segments))
+        self._poll(actor)
+
+    def _poll(self, actor: _Actor) -> None:
+        progress_s = max(_PROGRESS_S, len(self._actors) / _ACTORS_PER_S)
+        actor.call = actor.handle.poll.remote(_POLL_S, progress_s)
+
+    def _stored(self, actor: _Actor, events: list[JobEvent], error: Exception | None) -> None:
+        """What a station has reported is on the disk."""
+        actor.storing = None
+        actor.heard = time.monotonic()
+        assert actor.unit is not None
+        unit, ended = actor.unit, False
+        for event in events:
+            ended = isinstance(event, FINAL)
+            self._reported(actor, unit, event)
+        if ended:
+            self._rest(actor)
+        else:
+            if error is not None:
+                self._fail(unit.job, error)
+            self._poll(actor)
+
+    def _rest(self, actor: _Actor) -> None:
+        """The station has ended its job."""
+        assert actor.unit is not None
+        job = actor.unit.job
+        actor.unit, actor.unwanted_at = None, None
+        actor.become(WorkerState.IDLE)
+        self._settle(job)
+
+    def _reported(self, actor: _Actor, unit: _Unit, event: JobEvent) -> None:
+        job = unit.job
+        match event:
+            case Ready():
+                actor.become(WorkerState.WORKING)
+            case Progress():
+                actor.done_s, actor.expected_s = event.time_s, event.duration_s
+        if isinstance(event, FINAL):
+            if job.ending is None or (isinstance(event, Done) and isinstance(job.ending, Stopped)):
+                job.ending = event
+        elif job.ending is None:
+            if isinstance(event, Segment):
+                if event.segment in job.segments:
+                    return
+                job.segments.add(event.segment)
+                job.losses = 0
+            self._out.append(replace(event, node=actor.node) if isinstance(event, Logged) else event)
+
+    # -- ends of jobs
+
+    def _fail(self, job: _Job, error: Exception) -> None:
+        failure = failure_of(error, Phase.ANALYZE)
+        self._end(job, Failed(job.id, failure.kind, failure.phase, failure.error))
+
+    def _end(self, job: _Job, event: JobEvent) -> None:
+        """End a job by an event, whatever its stations do."""
+        if job.ending is None:
+            job.ending = event
+        self._units = deque(unit for unit in self._units if unit.job is not job)
+        for actor in self._working_on(job):
+            if actor.unwanted_at is None:
+                actor.unwanted_at = time.monotonic()
+                actor.handle.cancel.remote(job.id)
+        self._settle(job)
+
+    def _working_on(self, job: _Job) -> list[_Actor]:
+        return [actor for actor in self._actors if actor.unit is not None and actor.unit.job is job]
+
+    def _settle(self, job: _Job) -> None:
+        """Emit the last event of a job that has ended, once no station works on it."""
+        if job.ending is not None and not job.over and not self._working_on(job):
+            job.over = True
+            job.lock.close()  # whoever receives the event may lock the folder
+            self._out.append(job.ending)
+
+    # -- lost stations
+
+    def _watch(self) -> None:
+        """End stations that do not answer, or go on with what is of no use."""
+        now = time.monotonic()
+        for actor in list(self._actors):
+            if actor.unwanted_at is not None and now - actor.unwanted_at > _CANCEL_S:
+                self._remove(actor)
+            elif actor.call is not None and actor.facts is not None and now - actor.heard > _SILENT_S:
+                self._lost(actor, f"it did not answer for {_SILENT_S:g} s")
+
+    def _remove(self, actor: _Actor) -> None:
+        """End a station, and settle what it worked on."""
+        self._actors.remove(actor)
+        with contextlib.suppress(Exception):
+            ray.kill(actor.handle)
+        if actor.storing is not None:  # the folder is not given away while it is written to
+            wait_for_futures([actor.storing])
+        if actor.unit is not None:
+            self._settle(actor.unit.job)
+        self._looked_up = -math.inf
+
+    def _lost(self, actor: _Actor, reason: str) -> None:
+        self._remove(actor)
+        if actor.facts is None:
+            self._start_losses += 1
+            self._why_lost = reason
+            self._looked_up = time.monotonic()  # not again at once
+            log.warning("a worker could not start: %s", reason)
+        unit = actor.unit
+        if unit is None or unit.job.ending is not None:
+            return
+        job = unit.job
+        job.losses += 1
+        if unit.placed:
+            unit.placed = False
+            self._out.append(Moved(job.id, actor.node, f"the worker on {actor.node} was lost: {reason}"))
+        if job.losses >= _MAX_LOSSES:
+            self._end(job, Failed(job.id, "lost", Phase.ANALYZE, f"{CRASHES['lost']} ({reason})"))
+        else:
+            self._units.appendleft(unit)
+
+    def _refuse(self, actor: _Actor, problem: str) -> None:
+        """Use a machine no more that differs from this one."""
+        assert actor.facts is not None
+        if actor.facts.node_id not in self._refused:
+            log.warning("a machine is not used: %s", problem)
+        self._refused[actor.facts.node_id] = problem
+        unit, actor.unit = actor.unit, None
+        self._remove(actor)
+        if unit is not None and unit.job.ending is None:
+            self._units.appendleft(unit)
+        elif unit is not None:
+            self._settle(unit.job)
+
+    def _give_up(self, problem: str) -> None:
+        """Fail the jobs that wait: no station can start."""
+        for job in {unit.job.id: unit.job for unit in self._units}.values():
+            self._end(job, Failed(job.id, "start", Phase.LOAD, problem))
+
+
+def _finished_parts(folder: Path) -> Iterator[Packed]:
+    """The finished segments in a run's folder, of whatever analysis."""
+    for store in part_stores(folder):
+        for segment in store.segments():
+            yield Packed(store.key, segment, store.pack(segment))
+
+
+def _store(job: _Job, reports: Sequence[Report]) -> tuple[list[JobEvent], Exception | None]:
+    """Write what a station has reported to the disk; returns the events up to the first that could not be."""
+    events: list[JobEvent] = []
+    try:
+        for report in reports:
+            if report.piece is not None:
+                write_piece(job.staging, report.piece)
+            if report.part is not None:
+                PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
+            if isinstance(report.event, Done) and isinstance(job.ending, Stopped | None):
+                publish(job.staging, job.folder)
+                PartStore(job.folder, "").clear()
+                events.append(replace(report.event, run=job.folder.name))
+            elif report.event is not None:
+                events.append(report.event)
+    except Exception as error:  # noqa: BLE001 - it fails its job and no other
+        return events, error
+    return events, None
+
+
+def _status(actor: _Actor) -> WorkerStatus:
+    unit = actor.unit
+    return WorkerStatus(
+        actor.number,
+        actor.node,
+        None if actor.facts is None else actor.facts.pid,
+        actor.state,
+        None if unit is None else unit.job.id,
+        None if unit is None else unit.segments,
+        since_s=time.monotonic() - actor.since,
+        done_s=actor.done_s,
+        expected_s=actor.expected_s,
+    )

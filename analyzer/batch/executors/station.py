@@ -1,0 +1,321 @@
+"""What runs on the machines of a cluster: an actor that supervises one analyzing process.
+
+A station has no files in common with the batch. It is sent a job with the segments that are finished
+already, lets a `LocalExecutor` run it in a scratch folder under the usual limits, and returns the events, the
+finished segments, and the files of the published run. So a decoder that crashes ends a process of the
+station, and neither the station nor any other job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import analyzer
+from analyzer.batch.executors._stand_in import Piece, pieces
+from analyzer.batch.executors.local import LocalExecutor, Prepare
+from analyzer.batch.protocol import (
+    FINAL,
+    Cancel,
+    Done,
+    JobEvent,
+    JobSpec,
+    Opened,
+    Progress,
+    Segment,
+    Stopped,
+    decode_command,
+)
+from analyzer.errors import AnalyzerError, OutputError
+from analyzer.runs.folders import run_name
+from analyzer.runs.run import CORRECTIONS_FILE
+from analyzer.runs.segments import PartStore
+from analyzer.settings import Settings
+from analyzer.util.locks import file_lock, is_locked
+
+__all__ = ["Facts", "Packed", "Report", "Station", "facts", "models_hash_here", "versions"]
+
+_MOST_BYTES = 32 * 2**20
+"""The most that waits for the batch to fetch it, and the most that one answer holds, apart from one item."""
+_PIECE_BYTES = 8 * 2**20
+_POLL_S = 0.05
+_IDLE_S = 1.0
+_YOUNG_S = 60.0
+"""A scratch folder without a holder that is younger may be about to be locked."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where a station is, and what it runs on."""
+
+    node: str
+    """Name of the machine."""
+    node_id: str
+    """Ray's."""
+    pid: int
+    versions: dict[str, str]
+    """Of whatever must be the same on all machines."""
+    problem: str | None = None
+    """Why this machine cannot be used."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A finished segment."""
+
+    key: str
+    """Of its `PartStore`."""
+    segment: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Report:
+    """One item of what a station reports."""
+
+    event: JobEvent | None = None
+    part: Packed | None = None
+    """Of the event's segment."""
+    piece: Piece | None = None
+    """Of a file of the published run; all of them come before `Done`."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of whatever determines results."""
+    return {"audience-analyzer": analyzer.__version__, "av": metadata.version("av")}
+
+
+def facts() -> Facts:
+    """Return where this process is, and what it runs on."""
+    import ray
+
+    return Facts(platform.node(), ray.get_runtime_context().get_node_id(), os.getpid(), versions())
+
+
+def models_hash_here(settings: Settings) -> str:
+    """Return `analyzer.vision.selection.models_hash` as this machine has the models; else why it has none."""
+    from analyzer.vision.selection import models_hash
+
+    try:
+        return models_hash(settings)
+    except AnalyzerError as error:
+        return str(error)
+
+
+class Station:
+    """An actor; its methods are called from several threads at a time.
+
+    Args:
+        threads: Processor threads of its process.
+        scratch: Folder for the files of the job in work; None: the system's temporary folder.
+        prepare: As in `LocalExecutor`.
+    """
+
+    def __init__(self, threads: int, scratch: str | None, prepare: Prepare | None) -> None:
+        self._threads = threads
+        self._prepare = prepare
+        self._held = contextlib.ExitStack()
+        self._problem: str | None = None
+        try:
+            self._folder = self._held.enter_context(_scratch_folder(scratch))
+        except OutputError as error:  # an actor that cannot be made does not say why
+            self._problem = str(error)
+        self._commands: SimpleQueue[JobSpec | Cancel] = SimpleQueue()
+        self._cancelled: set[int] = set()
+        self._reports = _Reports()
+        self._run, self._key = Path(), ""
+        # The system kills a process when the thread that started it ends, so that thread must not.
+        threading.Thread(target=self._supervise, name="station", daemon=True).start()
+
+    def facts(self) -> Facts:
+        """Return where the station is, and what it runs on."""
+        return replace(facts(), problem=self._problem)
+
+    def submit(
+        self,
+        raw: bytes,
+        expected_models: str | None,
+        corrections: bytes | None,
+        *parts: Packed,
+    ) -> str | None:
+        """Begin a job; the station has none.
+
+        Args:
+            raw: An encoded `JobSpec`, with paths that this machine sees.
+            expected_models: `models_hash_here` of the batch's machine.
+            corrections: The corrections of the run.
+            parts: Its finished segments.
+
+        Returns:
+            Why this machine cannot run it; None: it runs.
+        """
+        spec = decode_command(raw)
+        assert isinstance(spec, JobSpec)
+        if (here := models_hash_here(spec.settings)) != expected_models:
+            return f"it has other models ({here})"
+        shutil.rmtree(self._folder / "out", ignore_errors=True)
+        run = self._run = self._folder / "out" / run_name(spec.video.title, spec.video.video_id)
+        run.mkdir(parents=True)
+        for part in parts:
+            PartStore(run, part.key).unpack(part.content, part.segment)
+        if corrections is not None:
+            (run / CORRECTIONS_FILE).write_bytes(corrections)
+        self._commands.put(replace(spec, out=self._folder / "out"))
+        return None
+
+    def poll(self, timeout_s: float, progress_s: float) -> list[Report]:
+        """Return what has happened, as soon as something has; after a time nothing: it is alive.
+
+        Args:
+            timeout_s: How long to wait, in seconds.
+            progress_s: How long `Progress` alone waits for more, in seconds.
+        """
+        return self._reports.take(timeout_s, progress_s)
+
+    def cancel(self, job_id: int) -> None:
+        """As in `LocalExecutor`."""
+        self._cancelled.add(job_id)
+        self._commands.put(Cancel(job_id))
+
+    def close(self) -> None:
+        """Leave nothing on the machine; the actor is killed next."""
+        self._reports.fail("it was closed")
+        self._held.close()
+
+    # -- in a thread of its own
+
+    def _supervise(self) -> None:
+        executor = LocalExecutor(1, self._threads, prepare=self._prepare)
+        self._held.callback(executor.close)
+        try:
+            while True:
+                self._obey(executor)
+                for event in executor.events(_POLL_S):
+                    self._report(event)
+        except Exception as error:  # noqa: BLE001 - whatever it is, `poll` says it
+            self._reports.fail(repr(error))
+
+    def _obey(self, executor: LocalExecutor) -> None:
+        """Carry out the commands; wait for one while there is nothing to do."""
+        idle = all(worker.job_id is None for worker in executor.workers())
+        with contextlib.suppress(Empty):
+            command = self._commands.get(timeout=_IDLE_S) if idle else self._commands.get_nowait()
+            while True:
+                if isinstance(command, Cancel):
+                    executor.cancel(command.job_id)
+                elif command.job_id in self._cancelled:
+                    self._report(Stopped(command.job_id))
+                else:
+                    executor.submit(command)
+                command = self._commands.get_nowait()
+
+    def _report(self, event: JobEvent) -> None:
+        out = self._folder / "out"
+        part = None
+        match event:
+            case Opened():
+                self._key = event.parts_key
+            case Segment():
+                packed = PartStore(self._run, self._key).pack(event.segment)
+                part = Packed(self._key, event.segment, packed)
+            case Done():
+                for piece in pieces(out / event.run, _PIECE_BYTES):
+                    self._reports.put(Report(piece=piece), len(piece.content))
+        if isinstance(event, FINAL):
+            self._cancelled.discard(event.job_id)
+            shutil.rmtree(out, ignore_errors=True)
+        self._reports.put(Report(event, part), len(part.content) if part else 0)
+
+
+class _Reports:
+    """What the batch has not fetched yet; whoever adds to it waits while it is too much."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Report, int]] = deque()
+        self._bytes = 0
+        self._failed: str | None = None
+
+    def put(self, report: Report, size: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._bytes < _MOST_BYTES or self._failed is not None)
+            if isinstance(report.event, Progress) and self._waiting:
+                last = self._waiting[-1][0].event
+                if isinstance(last, Progress):
+                    self._waiting.pop()  # only the newest counts
+            self._waiting.append((report, size))
+            self._bytes += size
+            self._changed.notify_all()
+
+    def fail(self, why: str) -> None:
+        with self._changed:
+            self._failed = why
+            self._changed.notify_all()
+
+    def take(self, timeout_s: float, progress_s: float) -> list[Report]:
+        """Raises RuntimeError: The station has failed."""
+        with self._changed:
+            deadline = time.monotonic() + timeout_s
+            self._changed.wait_for(lambda: self._waiting or self._failed is not None, timeout_s)
+            left_s = min(progress_s, deadline - time.monotonic())
+            self._changed.wait_for(lambda: self._urgent() or self._failed is not None, max(0.0, left_s))
+            taken: list[Report] = []
+            size = 0
+            while self._waiting and (not taken or size + self._waiting[0][1] <= _MOST_BYTES):
+                report, more = self._waiting.popleft()
+                taken.append(report)
+                size += more
+            self._bytes -= size
+            self._changed.notify_all()
+            if not taken and self._failed is not None:
+                raise RuntimeError(self._failed)
+            return taken
+
+    def _urgent(self) -> bool:
+        return any(not isinstance(report.event, Progress) for report, _ in self._waiting)
+
+
+# -- scratch folders
+
+
+@contextlib.contextmanager
+def _scratch_folder(parent: str | None) -> Iterator[Path]:
+    """Give a new folder that only its owner can read, and remove those whose holders are dead.
+
+    Raises:
+        OutputError: It cannot be made there.
+    """
+    root = Path(parent or tempfile.gettempdir()) / f"audience-analyzer-{os.getuid()}"
+    with contextlib.ExitStack() as stack:
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if root.stat().st_uid != os.getuid() or root.is_symlink():
+                raise PermissionError(0, "it is another user's")
+            _sweep(root)
+            folder = Path(tempfile.mkdtemp(prefix="station-", dir=root))
+            stack.enter_context(file_lock(folder / ".lock"))
+        except OSError as error:
+            raise OutputError(
+                f"{root} cannot be used on {platform.node()} ({error.strerror}): choose another folder with "
+                "[executor] scratch"
+            ) from error
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+def _sweep(root: Path) -> None:
+    for folder in root.glob("station-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_ctime > _YOUNG_S and not is_locked(folder / ".lock"):
+                shutil.rmtree(folder, ignore_errors=True)

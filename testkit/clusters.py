@@ -1,0 +1,38 @@
+"""Ray clusters on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["cluster"]
+
+_OBJECT_STORE_BYTES = 100 * 2**20
+
+
+@contextlib.contextmanager
+def cluster(*cpus: int) -> Iterator[Any]:
+    """Give a `ray.cluster_utils.Cluster`, to which this process is connected for the block.
+
+    Args:
+        cpus: Processors of each machine, however many there are really; the first one is the head.
+    """
+    import ray
+    from ray.cluster_utils import Cluster
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+    common = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], **common})
+    try:
+        for more in cpus[1:]:
+            made.add_node(num_cpus=more, **common)
+        ray.init(made.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
