@@ -25,7 +25,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
@@ -633,11 +633,16 @@ class Ledger:
 
     def known(self, identity: str, settings_hash: str, models_hash: str) -> Known | None:
         """Return what is known of this work, if there is a row."""
-        rows = self._rows(_FIND_KNOWN, identity, settings_hash, models_hash)
-        if not rows:
-            return None
-        id, state, *others = rows[0]
-        return Known(id, _STATES[state], *others)
+        return self.known_of((identity,), settings_hash, models_hash).get(identity)
+
+    def known_of(self, identities: Collection[str], settings_hash: str, models_hash: str) -> dict[str, Known]:
+        """Return what is known of the work on some videos, of those that have a row."""
+        rows = self._rows(
+            f"SELECT identity, {', '.join(Known._fields)} FROM videos WHERE settings_hash = ?"
+            f" AND models_hash = ? AND identity IN ({_marks(identities)})",
+            *(settings_hash, models_hash, *identities),
+        )
+        return {identity: Known(id, _STATES[state], *others) for identity, id, state, *others in rows}
 
     def unfinished(self, origins: Iterable[str] | None = None) -> list[Work]:
         """Return the rows that need work, oldest first: those of these origins, or all."""
@@ -1237,12 +1242,11 @@ _WORK_COLUMNS = tuple(each.name for each in dataclasses.fields(Work))
 _OF_WORK = ", ".join(_WORK_COLUMNS)
 _BY_KEY = "FROM videos WHERE identity = ? AND settings_hash = ? AND models_hash = ?"
 _FIND_WORK = f"SELECT {_OF_WORK} {_BY_KEY}"
-_FIND_KNOWN = f"SELECT {', '.join(Known._fields)} {_BY_KEY}"
 _VIDEOS = "SELECT videos.*, (SELECT count(*) FROM segments WHERE video = id) AS segments_done FROM videos"
 _FACTS = frozenset({"video_id", "title", "channel", "uploaded", "duration_s", "size_bytes", "segments"})
 
 
-def _marks(values: Sequence[Any]) -> str:
+def _marks(values: Collection[Any]) -> str:
     return ", ".join("?" * len(values))
 
 

@@ -25,6 +25,8 @@ from analyzer.vision.selection import models_hash
 __all__ = ["Excluded", "Plan", "Planned", "planned"]
 
 _NO_FILTERS = Filters()
+_TOGETHER = 500
+"""Videos that the ledger is asked about at a time."""
 
 
 class Planned(NamedTuple):
@@ -136,29 +138,47 @@ def _of_source(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Ite
     taken = 0
     moment = datetime.datetime.now(datetime.UTC)
     filters = None if source.filters == _NO_FILTERS else source.filters
-    for item in asked.fetcher.resolve(source.name, on_left_out=plan.left_out.append):
+    for some in _listed(source, asked, plan):
+        known = ledger.known_of(some, *asked.hashes)
+        for identity, item in some.items():
+            found = _judged(filters, item, known.get(identity), moment, asked.rates)
+            if found is None:
+                plan.known += 1
+                continue
+            if isinstance(found, Planned):
+                taken += 1
+                plan.videos += 1
+                if found.estimate_s is not None:
+                    plan.estimated += 1
+                    plan.estimated_s += found.estimate_s
+            else:
+                plan.excluded += 1
+            yield found
         if source.max_per_run is not None and taken >= source.max_per_run:
-            break
-        if item.error is not None:
-            plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
-            continue
-        identity = asked.fetcher.identify(item)
-        if identity in asked.seen:
-            continue
-        asked.seen.add(identity)
-        found = _judged(filters, item, ledger.known(identity, *asked.hashes), moment, asked.rates)
-        if found is None:
-            plan.known += 1
-            continue
-        if isinstance(found, Planned):
-            taken += 1
-            plan.videos += 1
-            if found.estimate_s is not None:
-                plan.estimated += 1
-                plan.estimated_s += found.estimate_s
-        else:
-            plan.excluded += 1
-        yield found
+            return
+
+
+def _listed(source: Source, asked: _Asked, plan: Plan) -> Iterator[dict[str, Item]]:
+    """List the videos of a source that were not listed before, by their identities, some at a time."""
+    # No more is listed than needed: each page of a channel is a request.
+    most = _TOGETHER if source.max_per_run is None else 1
+    some: dict[str, Item] = {}
+    try:
+        for item in asked.fetcher.resolve(source.name, on_left_out=plan.left_out.append):
+            if item.error is not None:
+                plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
+                continue
+            identity = asked.fetcher.identify(item)
+            if identity not in asked.seen:
+                asked.seen.add(identity)
+                some[identity] = item
+            if len(some) >= most:
+                yield some
+                some = {}
+    except AnalyzerError:
+        yield some
+        raise
+    yield some
 
 
 def _judged(
