@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.analysis.budget import choose_sampling
-from analyzer.analysis.segment import Models, analyze_segments
+from analyzer.analysis.segment import Models
 from analyzer.errors import AnalyzerError, MediaError, OutputError, StoppedError, unexpected
 from analyzer.events import (
     OnEvent,
@@ -26,30 +26,21 @@ from analyzer.events import (
     SegmentCommitted,
     ignore,
 )
-from analyzer.faces import Faces
 from analyzer.live.run import run_live
 from analyzer.media.arrays import ArrayReader
 from analyzer.media.images import ImageReader
 from analyzer.media.read_report import ReadReport, joined_report
-from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
 from analyzer.output.preview import OnPreview, Previewer
 from analyzer.runs.corrections import read_corrections
 from analyzer.runs.derive import derive, same_analysis, table_files, work_key, write_spreadsheet, write_tables
 from analyzer.runs.folders import run_folder
-from analyzer.runs.pool import (
-    READ_AHEAD,
-    Message,
-    Task,
-    WorkerJob,
-    analyze_in_processes,
-    not_completed,
-    worker_count,
-)
+from analyzer.runs.pool import analyze_in_processes, worker_count
 from analyzer.runs.provenance import run_info
 from analyzer.runs.run import Run, keep_download, publish
 from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.runs.segments import Part, PartStore
+from analyzer.runs.stretch import Message, Reader, Stretch, WorkerJob, analyze_stretch
 from analyzer.runs.tables import write_json
 from analyzer.settings import Settings
 from analyzer.sources.types import JSON, MediaKind, Video
@@ -67,15 +58,10 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-Reader = VideoReader | ImageReader | ArrayReader
-
 _UNFINISHED = "it was not finished: run the same command again"
 
-_EMPTY_COMMITTED = 100
-"""How many segments without samples are committed as such before one that has some; others are read again."""
-
-_MAX_TASKS = 10_000
-"""A declared length is believed up to this many segments; the rest is one task."""
+_MAX_STRETCHES = 10_000
+"""A declared length is believed up to this many segments; the rest is one stretch."""
 
 
 @dataclass
@@ -103,12 +89,14 @@ class _Work:
 
 
 class _ProgressReporter:
-    """Adds up what all processes have done, and emits it as events."""
+    """Adds up what all processes have done, and emits it as events.
 
-    def __init__(self, work: _Work, on_event: OnEvent) -> None:
+    `duration_s`: length of what they have to do, in seconds; None: unknown.
+    """
+
+    def __init__(self, work: _Work, on_event: OnEvent, duration_s: float | None) -> None:
         self._job = work.job_id, work.video.title
-        end_s = min(_ends(work.reader, work.settings), default=None)
-        self._duration_s = None if end_s is None else max(0.0, end_s - work.settings.start_s)
+        self._duration_s = duration_s
         self._on_event = on_event
         self._reader = work.reader
         self._images = isinstance(work.reader, ImageReader)
@@ -122,8 +110,8 @@ class _ProgressReporter:
             counts = part.segment, part.samples, part.faces, part.size_bytes
             self._on_event(SegmentCommitted(*self._job, *counts))
             return
-        task, time_s, faces = message
-        self._done_s[task] = time_s - self._reader.segment_bounds(task)[0]
+        first, time_s, faces = message
+        self._done_s[first] = time_s - self._reader.segment_bounds(first)[0]
         self.samples += 1
         self.faces += faces
         done_s = sum(self._done_s.values())
@@ -141,18 +129,14 @@ def _finite(seconds: float | None) -> float | None:
     return seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None
 
 
-def _tasks(reader: Reader, completed: Sequence[int], settings: Settings) -> list[Task]:
-    """The stretches of a video that are still to be analyzed, one a segment, as far as they are known."""
+def _last_segment(reader: Reader, settings: Settings) -> int:
+    """The segment that the video ends in, as far as the container declares; later ones are read with it."""
     last = 0
     if isinstance(reader, VideoReader):
         end_s = min(_ends(reader, settings), default=0.0)
-        while last < _MAX_TASKS and reader.segment_bounds(last)[1] < end_s:
+        while last < _MAX_STRETCHES and reader.segment_bounds(last)[1] < end_s:
             last += 1
-    missing = [segment for segment in range(last) if segment not in completed]
-    return [
-        *(Task(segment, *reader.segment_bounds(segment)) for segment in missing),
-        Task(last, reader.segment_bounds(last)[0], None, tuple(one for one in completed if one >= last)),
-    ]
+    return last
 
 
 def _first_due(reader: Reader, completed: Sequence[int], settings: Settings) -> int:
@@ -422,32 +406,86 @@ class VideoAnalyzer:
         self._on_event(SamplingChosen(job_id, video.title, words, fits))
         return settings, words
 
-    def _read(self, work: _Work) -> ReadReport:
-        """Analyze what is not committed yet; returns how the video was read."""
-        reader, settings = work.reader, work.settings
-        progress = _ProgressReporter(work, self._on_event)
-        completed = tuple(work.parts.segments())
-        work.resumed = len(completed)
-        tasks = _tasks(reader, completed, settings)
-        workers = 1 if self._on_preview is not None else worker_count(settings, len(tasks))
-        due = _first_due(reader, completed, settings)
+    def commit_segments(
+        self, video: Video, out: Path, segments: tuple[int, int], *, job_id: str = ""
+    ) -> None:
+        """Analyze some segments of a video and commit them; publish nothing.
+
+        `analyze` uses them later. Those that are committed already are left as they are. The events are those
+        of `analyze`.
+
+        Args:
+            video: From a `Fetcher`; a video file.
+            out: An existing folder.
+            segments: From the first to before the second, which is at most the segment that the video ends
+                in: only `analyze` reads its end. If both are the same, the video is only opened.
+            job_id: Of the events.
+
+        Raises:
+            ValueError: The settings have a budget, the source has no such segments, or they reach too far.
+            AnalyzerError: As `analyze`.
+            BaseException: Whatever `on_event` and `cancelled` raise.
+        """
+        first, stop = segments
+        if self._settings.budget is not None or video.kind is MediaKind.LIVE or not 0 <= first <= stop:
+            raise ValueError(f"segments {first} to {stop} cannot be analyzed alone")
+        self._on_event.forget()
+        self._cancellation = Cancellation(self._cancelled)
+        models = self.load()
+        folder = run_folder(out, video.title, video.video_id)
+        parts = PartStore(folder, work_key(video, self._settings, models))
+        with _open_reader(video, self._settings) as reader, run_lock(folder):
+            work = _Work(job_id, video, self._settings, reader, models, parts, StageTimer(), {})
+            completed = self._opened(work)
+            if stop > (_last_segment(reader, self._settings) if isinstance(reader, VideoReader) else 0):
+                raise ValueError(f"segments {first} to {stop} reach the end of the video")
+            missing = [segment for segment in range(first, stop) if segment not in completed]
+            length_s = sum(end - start for start, end in map(reader.segment_bounds, missing))
+            progress = _ProgressReporter(work, self._on_event, length_s)
+            try:
+                for stretch in _stretches(missing):
+                    self._analyze_here(work, stretch, progress)
+            except MediaError:
+                parts.clear()  # another attempt would end the same way
+                raise
+
+    def _opened(self, work: _Work) -> tuple[int, ...]:
+        """Emit that the video is open; returns the committed segments."""
+        reader, completed = work.reader, tuple(work.parts.segments())
+        due = _first_due(reader, completed, work.settings)
+        last = _last_segment(reader, work.settings)
         self._on_event(
             Opened(
                 work.job_id,
                 work.video.title,
                 _finite(reader.info.duration_s),
-                segments=tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None,
+                segments=last + 1 if isinstance(reader, VideoReader) else None,
                 completed=completed,
                 segments_key=work.parts.key,
                 resumes_at_s=reader.segment_bounds(due)[0] if completed else None,
                 images=isinstance(reader, ImageReader),
             )
         )
+        return completed
+
+    def _read(self, work: _Work) -> ReadReport:
+        """Analyze what is not committed yet; returns how the video was read."""
+        reader, settings = work.reader, work.settings
+        end_s = min(_ends(reader, settings), default=None)
+        duration_s = None if end_s is None else max(0.0, end_s - settings.start_s)
+        progress = _ProgressReporter(work, self._on_event, duration_s)
+        completed = self._opened(work)
+        work.resumed = len(completed)
+        last = _last_segment(reader, settings)
+        stretches = [Stretch(one, one + 1) for one in range(last) if one not in completed]
+        stretches.append(Stretch(last, None, tuple(one for one in completed if one >= last)))
+        workers = 1 if self._on_preview is not None else worker_count(settings, len(stretches))
         try:
             if workers > 1 and isinstance(reader, VideoReader):
                 reports = analyze_in_processes(
-                    WorkerJob(reader.path, work.video.video_id, settings, work.parts),
-                    tasks,
+                    reader.path,
+                    WorkerJob(work.video.video_id, settings, work.parts),
+                    stretches,
                     workers=workers,
                     on_message=progress.report,
                     cancelled=self._cancellation,
@@ -455,11 +493,11 @@ class VideoAnalyzer:
                 )
                 report = joined_report(reader.path, reports)
             else:
-                self._read_here(work, completed, progress)
+                due = _first_due(reader, completed, settings)
+                self._analyze_here(work, Stretch(due, None, completed), progress)
                 report = reader.report()
             if report.last_s is None and completed:  # it ends earlier than declared, with what is committed
-                last = reader.samples(reader.segment_bounds(completed[-1])[0])
-                for _ in not_completed(last, completed):
+                for _ in reader.samples(reader.segment_bounds(completed[-1])[0]):
                     pass
                 report = reader.report()
             if isinstance(reader, ImageReader) and completed:
@@ -470,42 +508,21 @@ class VideoAnalyzer:
         log.info("%s: %d samples, %d faces", work.video.video_id, progress.samples, progress.faces)
         return report
 
-    def _read_here(self, work: _Work, completed: Sequence[int], progress: _ProgressReporter) -> None:
+    def _analyze_here(self, work: _Work, stretch: Stretch, progress: _ProgressReporter) -> None:
         """Analyze in this process."""
-        reader, models, parts, stages = work.reader, work.models, work.parts, work.stages
-        cancellation = self._cancellation
-        due = _first_due(reader, completed, work.settings)
-        samples = reader.samples(reader.segment_bounds(due)[0]) if due else reader.samples()
-
-        def report_sample(time_s: float, faces: Faces) -> None:
-            cancellation.check()
-            progress.report((0, time_s, len(faces)))
-
         previewer = None
         if self._on_preview is not None:
-            previewer = Previewer(work.video.title, work.settings, models, self._on_preview)
-        wanted = stages.each("decode", cancellation.checked(not_completed(samples, completed)))
-        with (
-            cancellation.closing(reader.close),
-            contextlib.closing(read_ahead(wanted, READ_AHEAD)) as ahead,
-        ):
-            results = analyze_segments(
-                ahead,
-                models,
-                work.settings,
-                on_progress=report_sample,
-                on_sample=None if previewer is None else previewer.on_sample,
-                stages=stages,
-            )
-            with contextlib.closing(results):
-                for result in results:
-                    with stages("write"):
-                        for segment in range(max(due, result.segment - _EMPTY_COMMITTED), result.segment):
-                            if segment not in completed:
-                                progress.report(parts.commit_empty(segment))
-                        progress.report(parts.commit(result, work.video.video_id))
-                    give_back_memory()  # else a long video would need more than a short one
-                    due = result.segment + 1
+            previewer = Previewer(work.video.title, work.settings, work.models, self._on_preview)
+        analyze_stretch(
+            stretch,
+            work.reader,
+            work.models,
+            WorkerJob(work.video.video_id, work.settings, work.parts),
+            progress.report,
+            self._cancellation,
+            work.stages,
+            on_sample=None if previewer is None else previewer.on_sample,
+        )
 
     def _render(
         self, job_id: str, video: Video, settings: Settings, staging: Path, run: Run
@@ -540,6 +557,17 @@ class VideoAnalyzer:
             "height": result.height,
             "audio": result.audio,
         }
+
+
+def _stretches(segments: Sequence[int]) -> list[Stretch]:
+    """Segments, ascending, as stretches of neighbors."""
+    stretches: list[Stretch] = []
+    for segment in segments:
+        if stretches and stretches[-1].stop == segment:
+            stretches[-1] = Stretch(stretches[-1].first, segment + 1)
+        else:
+            stretches.append(Stretch(segment, segment + 1))
+    return stretches
 
 
 def _open_reader(video: Video, settings: Settings) -> VideoReader | ImageReader:

@@ -109,6 +109,16 @@ def without_models() -> AnalyzerFactory:
     return Quick
 
 
+def loses_its_parent_at_once() -> AnalyzerFactory:
+    """As `without_models`; once for each file, the parent is killed when a segment has been finished."""
+    return LosesItsParent
+
+
+def loses_its_parent_later() -> AnalyzerFactory:
+    """As `loses_its_parent_at_once`, a second later."""
+    return LosesItsParentLater
+
+
 def loads_slowly() -> AnalyzerFactory:
     """As `without_models`, but load slowly."""
     return SlowToLoad
@@ -207,11 +217,17 @@ class Quick:
         (folder / "run.json").write_text(json.dumps(info))
         return SimpleNamespace(folder=folder, info=info)
 
-    def _segments(self, folder: Path, video: Video) -> None:
+    def commit_segments(self, video: Video, out: Path, segments: tuple[int, int]) -> None:
+        """Commit some segments, without faults."""
+        self._segments(out / run_name(video.title, video.video_id), video, range(*segments))
+
+    def _segments(self, folder: Path, video: Video, numbers: range = range(SEGMENTS)) -> None:
         parts = _parts(folder)
         kept = tuple(parts.segments())
         self._on_event(Opened("", video.title, None, SEGMENTS, kept, parts.key))
-        for number in range(len(kept), SEGMENTS):
+        for number in numbers:
+            if number in kept:
+                continue
             self.between_segments(number)
             if self._stop():
                 raise StoppedError("asked to end")
@@ -227,6 +243,33 @@ class Quick:
         time.sleep(EACH_S)
 
 
+class LosesItsParent(Quick):
+    """Kills its parent after segment 2 of a file, once; a file beside it says that it was done."""
+
+    after_s = 0.0
+
+    def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+        self._path = video.paths[0]
+        return super().analyze(video, out, timings)
+
+    def commit_segments(self, video: Video, out: Path, segments: tuple[int, int]) -> None:
+        self._path = video.paths[0]
+        super().commit_segments(video, out, segments)
+
+    def _commit(self, parts: Any, title: str, number: int, *, samples: int = 1) -> None:
+        super()._commit(parts, title, number, samples=samples)
+        done = self._path.with_suffix(".done")
+        if number == 2 and not done.exists():
+            done.touch()
+            time.sleep(self.after_s)
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(600)
+
+
+class LosesItsParentLater(LosesItsParent):
+    after_s = 1.0
+
+
 class Acts(Quick):
     """Analyzes two segments, and does what a video's title says.
 
@@ -240,16 +283,26 @@ class Acts(Quick):
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         """`analyzer.job.VideoAnalyzer.analyze`."""
+        self._act(video, out, range(2))
+        return super().analyze(video, out, timings)
+
+    def commit_segments(self, video: Video, out: Path, segments: tuple[int, int]) -> None:
+        """`analyzer.job.VideoAnalyzer.commit_segments`."""
+        self._act(video, out, range(*segments))
+
+    def _act(self, video: Video, out: Path, numbers: range) -> None:
         parts = _parts(out / run_name(video.title, video.video_id))
-        self._on_event(Opened("", video.title, video.duration_s, 2, (), parts.key))
-        for number in range(2):
+        kept = tuple(parts.segments())
+        self._on_event(Opened("", video.title, video.duration_s, 2, kept, parts.key))
+        for number in numbers:
+            if number in kept:
+                continue
             if number:
                 self._between(video.title)
             samples = 1
             if video.title == "resources":
                 samples = self._settings.threads * 10 + self._settings.workers
             self._commit(parts, video.title, number, samples=samples)
-        return super().analyze(video, out, timings)
 
     def _between(self, title: str) -> None:
         match title:
@@ -297,6 +350,7 @@ class Fragile:
 
         self._analyzer = VideoAnalyzer(settings, on_event, cancelled=stop)
         self.load = self._analyzer.load
+        self.commit_segments = self._analyzer.commit_segments
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         match _mark_of(video.paths[0]):

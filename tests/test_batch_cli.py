@@ -298,6 +298,13 @@ def test_without_the_extra_one_sentence_says_how_to_get_it(
     )
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_where_nothing_answers_one_sentence_says_so_at_once(address: str, tmp_path: Path) -> None:
+    result = run("none.mp4", "--out", tmp_path / "out", "--executor", "ray", "--address", address)
+    assert result.exit_code == NOTHING_USABLE and not (tmp_path / "out").exists()
+    assert result.stderr.startswith(f"Error: nothing answers at {address} (Connection refused): check that")
+
+
 def test_a_plan_asks_no_cluster(clips: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "find_spec", lambda name: None)
     flags = "--out", out, "--no-video", "--fps", 2, "--executor", "ray"

@@ -39,6 +39,7 @@ from analyzer.batch.protocol import (
     Resources,
     RunFacts,
     Segment,
+    SegmentsDone,
     Stopped,
     decode_command,
     decode_event,
@@ -468,6 +469,29 @@ def test_a_job_has_the_resources_that_it_names(
         # One machine of a cluster has no more than a slot for a job.
         expected = 21 if make_executor is ray_executor else threads * 10 + workers
         assert found == [expected] * 2
+
+
+def test_some_segments_are_analyzed_alone_and_used_later(executor: Executor, tmp_path: Path) -> None:
+    """First none: the video is only opened."""
+    spec = job(tmp_path)
+
+    def events_of(part: tuple[int, int] | None) -> list[JobEvent]:
+        return run(executor, replace(spec, job_id=next(numbers), segments=part))
+
+    if isinstance(executor, InlineExecutor | LocalExecutor):  # others divide jobs by themselves
+        expected: list[tuple[tuple[int, int], tuple[int, ...], list[int]]] = [
+            ((0, 0), (), []),
+            ((1, 2), (), [1]),
+            ((1, 2), (1,), []),
+            ((0, 2), (1,), [0]),
+        ]
+        for part, completed, analyzed in expected:
+            events = events_of(part)
+            assert isinstance(events[-1], SegmentsDone) and segments(events) == analyzed
+            assert [event.completed for event in events if isinstance(event, Opened)] == [completed]
+        assert not list(tmp_path.rglob("run.json"))
+    events = events_of(None)
+    assert isinstance(events[-1], Done)
 
 
 def test_warnings_of_a_job_are_its_events(executor: Executor, tmp_path: Path) -> None:

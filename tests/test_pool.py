@@ -37,11 +37,14 @@ from analyzer.errors import (
     SourceError,
     SourceErrorKind,
 )
-from analyzer.events import Progress
+from analyzer.events import Opened, Progress, SegmentCommitted
 from analyzer.runs import pool
 from analyzer.runs.pool import worker_count
 from analyzer.runs.run import Run
+from analyzer.runs.stretch import damage_tolerated
 from analyzer.settings import Settings
+from analyzer.sources.local import local_video
+from analyzer.sources.types import Item, MediaKind, Video
 from testkit.media import flip_bytes, write_video
 from testkit.videos import wall
 
@@ -510,7 +513,7 @@ def test_dead_worker_is_one_sentence(film: Path, tmp_path: Path, monkeypatch: py
 def test_stretch_without_a_readable_frame_is_tolerated_and_nothing_else(kind: MediaErrorKind) -> None:
     error = MediaError("damaged", kind=kind)
     tolerated = kind in (MediaErrorKind.DAMAGED, MediaErrorKind.NO_FRAMES)
-    with contextlib.nullcontext() if tolerated else pytest.raises(MediaError), pool._tolerated():
+    with contextlib.nullcontext() if tolerated else pytest.raises(MediaError), damage_tolerated():
         raise error
 
 
@@ -528,3 +531,39 @@ def test_errors_survive_pickling(error: AnalyzerError) -> None:
     assert type(sent) is type(error) and str(sent) == str(error)
     assert vars(sent) == vars(error)
     assert sent.args == error.args
+
+
+# --- segments by themselves --------------------------------------------------------------------------
+
+
+def video_of(path: Path) -> Video:
+    return local_video(Item(str(path), MediaKind.VIDEO, (path,)))
+
+
+def test_segments_analyzed_alone_are_those_of_the_whole_video(film: Path, alone: Run, tmp_path: Path) -> None:
+    """In ranges, with other processes' segments in between; the end is left to the usual analysis."""
+    video = video_of(film)
+    events: list[Any] = []
+    for out, ranges in ((tmp_path / "a", ((0, 0), (2, 4))), (tmp_path / "b", ((1, 4), (0, 2)))):
+        for segments in ranges:
+            events.clear()
+            job.VideoAnalyzer(SETTINGS, events.append).commit_segments(video, out, segments)
+            assert isinstance(events[0], Opened) and events[0].segments == SEGMENTS
+    assert [event.segment for event in events if isinstance(event, SegmentCommitted)] == [0]
+    done = [(event.time_s, event.duration_s) for event in events if isinstance(event, Progress)]
+    assert done == sorted(done) and {expected for _, expected in done} == {2}
+    (parts,) = (tmp_path / "a").glob("*/.parts")
+    assert sorted(path.name[-6:] for path in parts.iterdir()) == ["000002", "000003"]
+    for out, resumed in ((tmp_path / "a", 2), (tmp_path / "b", 4)):
+        run = analyzer.analyze(film, SETTINGS, out=out, workers=1)
+        assert run.info["resumed_segments"] == resumed
+        assert_same(run, alone)
+
+
+@pytest.mark.parametrize("segments", [(0, SEGMENTS), (2, 1), (-1, 1), (SEGMENTS, SEGMENTS + 1)])
+def test_the_end_of_a_video_is_not_analyzed_alone(
+    segments: tuple[int, int], film: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="segments"):
+        job.VideoAnalyzer(SETTINGS).commit_segments(video_of(film), tmp_path, segments)
+    assert not list(tmp_path.rglob("*-0*"))

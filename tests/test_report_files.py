@@ -866,6 +866,16 @@ def test_a_bar_of_the_pyramid_is_as_high_as_its_band(bands: list[str]) -> None:
         assert {round(bar.get_height(), 6) for bar in drawn} == {0.8}
 
 
+def test_the_pyramid_counts_whole_people() -> None:
+    cells = [
+        {"gender": gender, "band": "25-34", "people": int(gender == "female"), "on_screen_s": 1.0}
+        for gender in ("female", "male", "unknown")
+    ]
+    for axes in draw(one_video(pyramid=cells))["pyramid"].axes:
+        low, high = axes.get_xlim()
+        assert all(tick == round(tick) for tick in axes.get_xticks() if low <= tick <= high)
+
+
 def test_genders_have_their_colors_and_signs_everywhere() -> None:
     css = (Path(analyzer.__file__).parent / "report" / "assets" / "page.css").read_text("utf-8").upper()
     for gender, color in GENDER_COLORS.items():

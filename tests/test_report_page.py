@@ -578,6 +578,17 @@ def test_a_phone_scrolls_only_down(show: Any, kind: str) -> None:
     assert shown.tab.evaluate(f"{boxes}.every(box => box.scrollHeight <= box.clientHeight + 1)")
 
 
+def test_on_a_phone_labels_have_room_beside_long_values(show: Any) -> None:
+    made = document(a_video())
+    for model in made["provenance"]["models"]:
+        model["known_bias"] = "a long sentence about whom this model gets wrong " * 4
+    shown = show(made, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    shown.tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    cells = "[...document.querySelectorAll('td[data-label=\"Known bias\"]')]"
+    widths = shown.tab.evaluate(f"{cells}.map(td => parseFloat(getComputedStyle(td).gridTemplateColumns))")
+    assert widths and min(widths) >= 70
+
+
 def test_print_is_light_and_fits(talk: Shown) -> None:
     shown = talk
     shown.tab.emulate_media(color_scheme="dark")

@@ -34,6 +34,7 @@ from analyzer.batch.protocol import (
     Rendering,
     RunFacts,
     Segment,
+    SegmentsDone,
     Stopped,
     matching_run,
 )
@@ -65,6 +66,9 @@ class AnalyzerLike(Protocol):
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         """Analyze a video and publish its run, which has a `folder` and `info`."""
+
+    def commit_segments(self, video: Video, out: Path, segments: tuple[int, int]) -> None:
+        """Analyze some segments of a video and commit them."""
 
 
 AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], AnalyzerLike]
@@ -98,8 +102,8 @@ class Worker:
         Args:
             spec: The job.
             emit: Called with `Ready` once the models are loaded, then with each event, the last of which is
-                `Done`, `Failed`, `Rejected` or `Stopped`. Warnings and errors that are logged are events too,
-                also before `Ready`. Called from several threads, one at a time.
+                `Done`, `SegmentsDone`, `Failed`, `Rejected` or `Stopped`. Warnings and errors that are logged
+                are events too, also before `Ready`. Called from several threads, one at a time.
             cancelled: Called several times a second, also from other threads; once true, the job ends.
         """
         with _forwarding(spec.job_id, emit) as emit_one:
@@ -115,7 +119,7 @@ class Worker:
         """Run a job; return its last event."""
         id = job.spec.job_id
         try:
-            return self._done(job)
+            return self._done(job) if job.spec.segments is None else self._segments_done(job)
         except _RejectedError as error:
             return Rejected(id, str(error), error.duration_s)
         except StoppedError:
@@ -130,12 +134,22 @@ class Worker:
         if (published := published_run(spec)) is not None:
             job.be_ready()
             return published
-        video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
+        run = self._ready(job).analyze(spec.video, spec.out, {"fetch": spec.fetch_s})
+        return _finished(spec, run.folder, RunFacts.of(run.info), began)
+
+    def _segments_done(self, job: _Job) -> SegmentsDone:
+        spec = job.spec
+        assert spec.segments is not None
+        self._ready(job).commit_segments(spec.video, spec.out, spec.segments)
+        return SegmentsDone(spec.job_id)
+
+    def _ready(self, job: _Job) -> AnalyzerLike:
+        """Load the analyzer of a job."""
+        video_analyzer = self._loaded(job.spec.resources.applied_to(job.spec.settings))
         job.be_ready()
         if job.cancelled():
             raise StoppedError("the job was canceled")
-        run = video_analyzer.analyze(spec.video, spec.out, {"fetch": spec.fetch_s})
-        return _finished(spec, run.folder, RunFacts.of(run.info), began)
+        return video_analyzer
 
     def _loaded(self, settings: Settings) -> AnalyzerLike:
         if self._analyzer is None or settings != self._settings:

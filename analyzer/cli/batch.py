@@ -58,6 +58,11 @@ class BatchConsole:
         self._bar: tqdm[Any] | None = None
         self._titles: dict[int, str] = {}
 
+    def connecting(self, address: str) -> None:
+        """Say in a terminal that a cluster is being reached, which takes seconds."""
+        if self._verbose and sys.stderr.isatty():
+            self._error_line(f"connecting to the Ray cluster ({address})")
+
     def on_event(self, event: str, video: int | None, facts: dict[str, Any]) -> None:
         """Show an event."""
         title = self._title(event, video, facts)
@@ -164,6 +169,8 @@ def run_batch(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
     from analyzer.batch.scheduler import Scheduler
 
     stop, console = Stop(), BatchConsole(quiet=quiet, as_json=as_json)
+    if jobs.executor.kind != "local":
+        console.connecting(jobs.executor.address)
     executor = make_executor(jobs)
     scheduler = Scheduler(jobs, executor, on_event=console.on_event, stop=stop)
 

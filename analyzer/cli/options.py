@@ -13,6 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from analyzer.batch.config import EXECUTORS, ExecutorChoice
 from analyzer.errors import SettingsError
 from analyzer.settings import DEFAULT_PRESET, PRESETS, Option, Settings, options
 from analyzer.settings import Group as SettingsGroup
@@ -33,9 +34,11 @@ __all__ = [
     "Group",
     "InterruptedCommandError",
     "SectionOption",
+    "check_address",
     "chosen",
     "complete_files",
     "epilog",
+    "executor_options",
     "given",
     "log_option",
     "logging_to",
@@ -291,6 +294,31 @@ def chosen(preset: str, values: dict[str, Any], **fixed: Any) -> Settings:
         return Settings.from_preset(preset, **(fixed | given(values)))
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+
+
+def executor_options(command: Any) -> Any:
+    """Add the options that choose where videos are analyzed."""
+    address = click.option(
+        "--address",
+        metavar="auto | local | ray://HOST:10001",
+        help="The Ray cluster.  [default: auto, that of this machine]",
+    )
+    executor = click.option(
+        "--executor",
+        type=click.Choice(EXECUTORS),
+        help="Analyze on this machine or on a Ray cluster.  [default: local]",
+    )
+    return executor(address(command))
+
+
+def check_address(address: str | None, choice: ExecutorChoice) -> None:
+    """Check that --address is given for a cluster only.
+
+    Raises:
+        click.UsageError: It is not.
+    """
+    if address is not None and choice.kind != "ray":
+        raise click.UsageError("--address is for a cluster: add --executor ray")
 
 
 preset_option = click.option(

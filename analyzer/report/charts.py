@@ -380,7 +380,7 @@ def _pyramid(document: Document) -> Figure | None:
     for axes, reach in ((left, both), (right, lone)):
         _calm(axes, grid="x")
         axes.set_xlim(-1.22 * reach if axes is left else 0, 1.22 * reach)
-        axes.xaxis.set_major_locator(MaxNLocator(6 if axes is left else 2, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6 if axes is left else 2, integer=True, min_n_ticks=1))
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
         axes.axvline(0, color=_SOFT, linewidth=0.8)
         axes.tick_params(axis="y", length=0)

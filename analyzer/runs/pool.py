@@ -6,30 +6,25 @@ depend on the process that analyzes it, so the tables do not depend on the numbe
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import ClassVar
 
-from analyzer.analysis.segment import Models, analyze_segments
-from analyzer.errors import CrashError, MediaError, MediaErrorKind
-from analyzer.faces import Faces
-from analyzer.media.frame import Sample
+from analyzer.analysis.segment import Models
+from analyzer.errors import CrashError
 from analyzer.media.read_report import ReadReport
-from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
-from analyzer.runs.segments import Part, PartStore
+from analyzer.runs.stretch import Message, Stretch, WorkerJob, analyze_stretch, damage_tolerated
 from analyzer.settings import Settings
 from analyzer.util.cancellation import Cancellation
 from analyzer.util.system import (
@@ -37,59 +32,16 @@ from analyzer.util.system import (
     caller_not_run_again,
     die_with_parent,
     few_arenas,
-    give_back_memory,
 )
 from analyzer.util.timing import StageTimer
 
-__all__ = [
-    "READ_AHEAD",
-    "Task",
-    "WorkerJob",
-    "analyze_in_processes",
-    "not_completed",
-    "worker_count",
-]
-
-READ_AHEAD = 2
-"""Samples held between the decoder and face detection."""
+__all__ = ["analyze_in_processes", "worker_count"]
 
 _WORKER_MB = 800.0
 """What one process may need at 1080p, with some margin."""
 
 _CORES_EACH = 2
 """Decoding and inference together keep two cores busy."""
-
-SampleDone = tuple[int, float, int]
-"""Of each sample: first segment of the task, time in seconds, number of faces."""
-
-Message = SampleDone | Part
-
-
-@dataclass(frozen=True)
-class Task:
-    """A stretch of video for one process."""
-
-    segment: int
-    """Its first segment."""
-    start_s: float
-    end_s: float | None
-    """None: to the end of the video, however many segments that is."""
-    completed: tuple[int, ...] = ()
-    """Segments in it that are committed already: they are read to find the video's end, but not analyzed."""
-
-
-@dataclass(frozen=True)
-class WorkerJob:
-    """What every process needs to know, sent once."""
-
-    path: Path
-    """The video file."""
-    video_id: str
-    """Goes into the tables."""
-    settings: Settings
-    """How to analyze; their threads are divided among the processes."""
-    parts: PartStore
-    """Where segments are committed."""
 
 
 def worker_count(settings: Settings, segments: int) -> int:
@@ -102,8 +54,9 @@ def worker_count(settings: Settings, segments: int) -> int:
 
 
 def analyze_in_processes(
+    path: Path,
     job: WorkerJob,
-    tasks: Sequence[Task],
+    stretches: Sequence[Stretch],
     *,
     workers: int,
     on_message: Callable[[Message], None],
@@ -113,15 +66,16 @@ def analyze_in_processes(
     """Analyze and commit stretches of a video.
 
     Args:
-        job: The video and how to analyze it.
-        tasks: In the order of time; the last one may be open-ended.
+        path: The video file.
+        job: How to analyze it; its threads are divided among the processes.
+        stretches: In the order of time; the last one may be open-ended.
         workers: Number of processes.
         on_message: Called in this thread with each sample analyzed and each part committed.
         cancelled: Asked some times a second; once true, the processes drop what is not committed.
         stages: Adds up the time of the stages.
 
     Returns:
-        How each stretch was read, in the order of `tasks`.
+        How each stretch was read, in the order of `stretches`.
 
     Raises:
         MediaError: The video cannot be read.
@@ -137,10 +91,10 @@ def analyze_in_processes(
     watched, held = context.Pipe(duplex=False)
     threads = max(1, job.settings.thread_count // workers)
     job = dataclasses.replace(job, settings=job.settings.replace(threads=threads, workers=1))
-    pool = ProcessPoolExecutor(workers, context, _Process.begin, (job, messages, watched))
+    pool = ProcessPoolExecutor(workers, context, _Process.begin, (path, job, messages, watched))
     try:
         with caller_not_run_again():
-            futures = [pool.submit(_Process.analyze, task) for task in tasks]
+            futures = [pool.submit(_Process.analyze, stretch) for stretch in stretches]
         for message in _messages(futures, messages):
             cancelled.check()
             if message is not None:
@@ -177,6 +131,7 @@ def _messages(
 class _Process:
     """The state of a worker process."""
 
+    path: ClassVar[Path]
     job: ClassVar[WorkerJob]
     models: ClassVar[Models | None] = None
     messages: ClassVar[SimpleQueue[Message]]
@@ -184,14 +139,14 @@ class _Process:
     """Set when the analysis is canceled, has failed or is over: what is not committed is not needed."""
 
     @classmethod
-    def begin(cls, job: WorkerJob, messages: SimpleQueue[Message], watched: Connection) -> None:
+    def begin(cls, path: Path, job: WorkerJob, messages: SimpleQueue[Message], watched: Connection) -> None:
         die_with_parent()
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             os._exit(1)  # it ended while this process began
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what happens
         few_arenas()
-        cls.job, cls.messages, cls.abandoned = job, messages, threading.Event()
+        cls.path, cls.job, cls.messages, cls.abandoned = path, job, messages, threading.Event()
         threading.Thread(target=cls._watch, args=(watched,), daemon=True).start()
         cls.models = Models.load(job.settings)
 
@@ -203,48 +158,12 @@ class _Process:
             os._exit(1)
 
     @classmethod
-    def analyze(cls, task: Task) -> tuple[ReadReport, dict[str, float]]:
+    def analyze(cls, stretch: Stretch) -> tuple[ReadReport, dict[str, float]]:
         job, stages, models = cls.job, StageTimer(), cls.models
         assert models is not None  # loaded by `begin`
         cancellation = Cancellation(cls.abandoned.is_set)
-
-        def report_sample(time_s: float, faces: Faces) -> None:
-            cancellation.check()
-            cls.messages.put((task.segment, time_s, len(faces)))
-
         cancellation.check()
-        committed: set[int] = set()
-        with VideoReader(job.path, job.settings) as reader, cancellation.closing(reader.close):
-            wanted = not_completed(reader.samples(task.start_s, task.end_s), task.completed)
-            samples = stages.each("decode", cancellation.checked(wanted))
-            with contextlib.closing(read_ahead(samples, READ_AHEAD)) as ahead, _tolerated():
-                results = analyze_segments(
-                    ahead, models, job.settings, on_progress=report_sample, stages=stages
-                )
-                with contextlib.closing(results):
-                    for result in results:
-                        with stages("write"):
-                            cls.messages.put(job.parts.commit(result, job.video_id))
-                        give_back_memory()
-                        committed.add(result.segment)
-            if task.segment not in committed and task.segment not in task.completed:
-                cls.messages.put(job.parts.commit_empty(task.segment))
+        with VideoReader(cls.path, job.settings) as reader:
+            with damage_tolerated():
+                analyze_stretch(stretch, reader, models, job, cls.messages.put, cancellation, stages)
             return reader.report(), stages.seconds
-
-
-def not_completed(
-    samples: Generator[Sample, None, None], completed: Collection[int]
-) -> Generator[Sample, None, None]:
-    """The samples of segments that are not committed yet."""
-    with contextlib.closing(samples):
-        yield from (sample for sample in samples if sample.segment not in completed)
-
-
-@contextlib.contextmanager
-def _tolerated() -> Iterator[None]:
-    """A stretch without a readable frame does not invalidate the others; the whole video is checked later."""
-    try:
-        yield
-    except MediaError as error:
-        if error.kind not in (MediaErrorKind.DAMAGED, MediaErrorKind.NO_FRAMES):
-            raise

@@ -65,7 +65,8 @@ class Executor(Protocol):
     def events(self, timeout_s: float) -> Iterable[JobEvent]:
         """Return the next events of all jobs, none if none comes within `timeout_s`.
 
-        The last event of each job is `Done`, `Failed`, `Rejected` or `Stopped`, whatever happens to it.
+        The last event of each job is `Done`, `Failed`, `Rejected` or `Stopped`, whatever happens to it; of
+        one with `JobSpec.segments`, `SegmentsDone` instead of `Done`.
         """
 
     def workers(self) -> Sequence[WorkerStatus]:

@@ -15,6 +15,7 @@ import itertools
 import logging
 import math
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,6 @@ import ray
 from ray.exceptions import RayError
 
 from analyzer.batch.config import Jobs
-from analyzer.batch.executors._stand_in import write_piece
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.ray_cluster import (
@@ -40,6 +40,7 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
+from analyzer.batch.executors.spread import Spread, may_spread, worth_spreading
 from analyzer.batch.executors.station import Facts, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
@@ -50,18 +51,21 @@ from analyzer.batch.protocol import (
     JobSpec,
     Logged,
     Moved,
+    Opened,
     Placed,
     Progress,
     Ready,
     Segment,
+    SegmentsDone,
     Stopped,
     encode,
 )
 from analyzer.batch.worker import published_run
-from analyzer.errors import OutputError
+from analyzer.errors import MediaErrorKind, OutputError
 from analyzer.runs.folders import run_folder
-from analyzer.runs.run import CORRECTIONS_FILE, publish
+from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore, part_stores
+from analyzer.runs.transfer import DamagedRunError, RunReceiver
 from analyzer.settings import Settings
 from analyzer.util.locks import run_lock
 
@@ -88,6 +92,9 @@ _ACTORS_PER_S = 100
 """Among so many actors, each reports its progress once a second at most."""
 _PROGRESS_S = 0.5
 _STORING_S = 0.01
+_MEDIA_KINDS = frozenset(MediaErrorKind)
+_OPEN = 0, 0
+"""Of `JobSpec.segments`: open the video, no more."""
 _CALLED_AT_ONCE = 8
 """Calls that a station works on side by side."""
 
@@ -124,12 +131,19 @@ class _Job:
     staging: Path
     lock: contextlib.ExitStack
     """Keeps others out of the folder."""
+    receiver: RunReceiver | None = None
+    """Of the files of its run, which have begun to arrive."""
     ending: JobEvent | None = None
     """Its last event, once no station works on it."""
     losses: int = 0
     """Stations lost since the last new segment."""
     segments: set[int] = field(default_factory=set)
     """Those reported."""
+    opened: Opened | None = None
+    spread: Spread | None = None
+    """Which segments several stations analyze."""
+    finishing: bool = False
+    """Whether one of them has the whole job now, or is to get it."""
     over: bool = False
     """Whether its last event is on its way to the caller."""
 
@@ -145,6 +159,10 @@ class _Unit:
     job: _Job
     segments: tuple[int, int] | None = None
     """As in `JobSpec`."""
+    number: int = field(default_factory=itertools.count(1).__next__)
+    """A station may get several units of one job."""
+    opened_before: bool = False
+    """Whether the events of a job that begins were emitted."""
     placed: bool = False
     """Whether a station has begun it."""
 
@@ -273,7 +291,7 @@ class RayExecutor:
         except OutputError as error:
             self._fail(job, error)
             return
-        self._units.append(_Unit(job))
+        self._units.append(_Unit(job, _OPEN if may_spread(spec) else None))
         self._assign()
 
     def events(self, timeout_s: float) -> Iterator[JobEvent]:
@@ -363,12 +381,25 @@ class RayExecutor:
         self._actors.append(_Actor(next(self._numbers), handle, handle.facts.remote()))
 
     def _assign(self) -> None:
-        """Give idle stations something to do."""
+        """Give idle stations something to do: jobs in the order of their submission, then segments."""
         for actor in self._actors:
-            if not self._units:
-                return
             if actor.state is WorkerState.IDLE:
-                self._begin(actor, self._units.popleft())
+                unit = self._units.popleft() if self._units else self._next_range(actor)
+                if unit is None:
+                    return
+                self._begin(actor, unit)
+
+    def _next_range(self, actor: _Actor) -> _Unit | None:
+        """Some segments of a job that is spread over several stations."""
+        spread = [job for job in self._jobs.values() if job.spread is not None and job.ending is None]
+        workers = max(1, len(self._actors) // max(1, len(spread)))
+        for copies in (False, True):  # what another station may not finish, if there is nothing else
+            for job in spread:
+                assert job.spread is not None
+                given = job.spread.backup(actor.node) if copies else job.spread.next(workers, actor.node)
+                if given is not None:
+                    return _Unit(job, given)
+        return None
 
     def _begin(self, actor: _Actor, unit: _Unit) -> None:
         """Give a station something to do."""
@@ -384,10 +415,11 @@ class RayExecutor:
         actor.become(WorkerState.STARTING)
         actor.heard = time.monotonic()
         actor.call = actor.handle.submit.remote(
+            unit.number,
             encode(spec),
             expected,
             corrections.read_bytes() if corrections.exists() else None,
-            *([] if unit.segments else (ray.put(part) for part in _finished_parts(job.folder))),
+            *([] if unit.segments is not None else (ray.put(part) for part in _finished_parts(job.folder))),
         )
 
     # -- answers
@@ -455,22 +487,17 @@ class RayExecutor:
         assert actor.unit is not None
         unit, ended = actor.unit, False
         for event in events:
-            ended = isinstance(event, FINAL)
+            if isinstance(event, FINAL):
+                ended = True
+                actor.unit, actor.unwanted_at = None, None
+                actor.become(WorkerState.IDLE)
             self._reported(actor, unit, event)
+        if error is not None:
+            self._fail(unit.job, error)
         if ended:
-            self._rest(actor)
+            self._settle(unit.job)
         else:
-            if error is not None:
-                self._fail(unit.job, error)
             self._poll(actor)
-
-    def _rest(self, actor: _Actor) -> None:
-        """The station has ended its job."""
-        assert actor.unit is not None
-        job = actor.unit.job
-        actor.unit, actor.unwanted_at = None, None
-        actor.become(WorkerState.IDLE)
-        self._settle(job)
 
     def _reported(self, actor: _Actor, unit: _Unit, event: JobEvent) -> None:
         job = unit.job
@@ -479,16 +506,67 @@ class RayExecutor:
                 actor.become(WorkerState.WORKING)
             case Progress():
                 actor.done_s, actor.expected_s = event.time_s, event.duration_s
-        if isinstance(event, FINAL):
-            if job.ending is None or (isinstance(event, Done) and isinstance(job.ending, Stopped)):
-                job.ending = event
-        elif job.ending is None:
-            if isinstance(event, Segment):
-                if event.segment in job.segments:
-                    return
-                job.segments.add(event.segment)
-                job.losses = 0
-            self._out.append(replace(event, node=actor.node) if isinstance(event, Logged) else event)
+        if job.ending is not None:
+            if isinstance(event, Done) and isinstance(job.ending, Stopped):
+                job.ending = event  # it was too late to cancel it
+        elif isinstance(event, SegmentsDone) or (isinstance(event, Stopped) and unit.segments is not None):
+            self._segments_done(unit)
+        elif isinstance(event, FINAL):
+            if isinstance(event, Failed) and event.kind in _MEDIA_KINDS:
+                PartStore(job.folder, "").clear()  # another attempt would end the same way
+            self._end(job, event)
+        else:
+            self._goes_on(actor, unit, event)
+
+    def _goes_on(self, actor: _Actor, unit: _Unit, event: JobEvent) -> None:
+        job = unit.job
+        match event:
+            case Segment():
+                self._segment(job, event)
+            case Ready() | Opened() | Progress() if job.spread is not None:
+                pass  # of some of its segments
+            case Ready() | Opened() if unit.opened_before:
+                pass
+            case Logged():
+                self._out.append(replace(event, node=actor.node))
+            case Opened():
+                job.opened = event
+                self._out.append(event)
+            case _:
+                self._out.append(event)
+
+    def _segment(self, job: _Job, event: Segment) -> None:
+        """A segment is on the disk, perhaps for the second time."""
+        if event.segment in job.segments:
+            return
+        job.segments.add(event.segment)
+        job.losses = 0
+        self._out.append(event)
+        if job.spread is not None:
+            job.spread.committed(event.segment)
+            if job.opened is not None and (duration_s := job.opened.duration_s) is not None:
+                self._out.append(Progress(job.id, job.spread.share * duration_s, duration_s))
+            if job.spread.is_done:
+                self._finish(job)
+
+    def _segments_done(self, unit: _Unit) -> None:
+        """A station has opened the video of a job, or finished some of its segments."""
+        job, opened = unit.job, unit.job.opened
+        if job.spread is not None and unit.segments is not None:
+            job.spread.ended(unit.segments)
+        elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
+            job.spread = Spread(opened.expected or 0, opened.completed)
+        if job.spread is None or job.spread.is_done:
+            self._finish(job)
+
+    def _finish(self, job: _Job) -> None:
+        """Let one station read the end of a video, link its people and publish the run."""
+        if job.finishing:
+            return
+        job.finishing = True
+        self._units.appendleft(_Unit(job, opened_before=True))
+        for actor in self._working_on(job):  # on copies of what is finished
+            self._stop(actor)
 
     # -- ends of jobs
 
@@ -502,10 +580,14 @@ class RayExecutor:
             job.ending = event
         self._units = deque(unit for unit in self._units if unit.job is not job)
         for actor in self._working_on(job):
-            if actor.unwanted_at is None:
-                actor.unwanted_at = time.monotonic()
-                actor.handle.cancel.remote(job.id)
+            self._stop(actor)
         self._settle(job)
+
+    def _stop(self, actor: _Actor) -> None:
+        """What the station does is of no use any more."""
+        if actor.unwanted_at is None and actor.unit is not None:
+            actor.unwanted_at = time.monotonic()
+            actor.handle.cancel.remote(actor.unit.number)
 
     def _working_on(self, job: _Job) -> list[_Actor]:
         return [actor for actor in self._actors if actor.unit is not None and actor.unit.job is job]
@@ -524,7 +606,7 @@ class RayExecutor:
         now = time.monotonic()
         for actor in list(self._actors):
             if actor.unwanted_at is not None and now - actor.unwanted_at > _CANCEL_S:
-                self._remove(actor)
+                self._drop(actor)
             elif actor.call is not None and actor.facts is not None and now - actor.heard > _SILENT_S:
                 self._lost(actor, f"it did not answer for {_SILENT_S:g} s")
 
@@ -538,6 +620,13 @@ class RayExecutor:
         if actor.unit is not None:
             self._settle(actor.unit.job)
         self._looked_up = -math.inf
+
+    def _drop(self, actor: _Actor) -> None:
+        """End a station that does not stop."""
+        self._remove(actor)
+        unit = actor.unit
+        if unit is not None and unit.job.ending is None and unit.segments is not None:
+            self._hand_back(unit)
 
     def _lost(self, actor: _Actor, reason: str) -> None:
         self._remove(actor)
@@ -557,7 +646,15 @@ class RayExecutor:
         if job.losses >= _MAX_LOSSES:
             self._end(job, Failed(job.id, "lost", Phase.ANALYZE, f"{CRASHES['lost']} ({reason})"))
         else:
+            self._hand_back(unit)
+
+    def _hand_back(self, unit: _Unit) -> None:
+        """Let another station do what one could not."""
+        job = unit.job
+        if job.spread is None or unit.segments is None:
             self._units.appendleft(unit)
+            return
+        job.spread.ended(unit.segments)
 
     def _refuse(self, actor: _Actor, problem: str) -> None:
         """Use a machine no more that differs from this one."""
@@ -568,7 +665,7 @@ class RayExecutor:
         unit, actor.unit = actor.unit, None
         self._remove(actor)
         if unit is not None and unit.job.ending is None:
-            self._units.appendleft(unit)
+            self._hand_back(unit)
         elif unit is not None:
             self._settle(unit.job)
 
@@ -590,19 +687,31 @@ def _store(job: _Job, reports: Sequence[Report]) -> tuple[list[JobEvent], Except
     events: list[JobEvent] = []
     try:
         for report in reports:
-            if report.piece is not None:
-                write_piece(job.staging, report.piece)
+            if report.files:
+                _clear(job.staging)  # perhaps from a station that was lost
+                job.receiver = RunReceiver(job.staging, report.files)
+            if report.piece is not None and job.receiver is not None:
+                job.receiver.receive(report.piece)
             if report.part is not None:
                 PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
             if isinstance(report.event, Done) and isinstance(job.ending, Stopped | None):
-                publish(job.staging, job.folder)
-                PartStore(job.folder, "").clear()
+                if job.receiver is None:
+                    raise DamagedRunError("a run has no files")
+                job.receiver.publish(job.folder, job.spec.video)
                 events.append(replace(report.event, run=job.folder.name))
+            elif isinstance(report.event, Opened):
+                stored = PartStore(job.folder, report.event.parts_key).segments()
+                events.append(replace(report.event, completed=tuple(stored)))
             elif report.event is not None:
                 events.append(report.event)
     except Exception as error:  # noqa: BLE001 - it fails its job and no other
         return events, error
     return events, None
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def _status(actor: _Actor) -> WorkerStatus:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = ["Needs", "cause_of", "connect", "differing", "living_nodes", "probe",
 _OBJECT_STORE_BYTES = 200 * 2**20
 """Of a Ray that is started for one run: no more than the largest answers wait in it."""
 _PROBE_S = 60.0
+_CONNECT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def connect(address: str, cpus: int) -> bool:
     if ray.is_initialized():
         return False
     options: dict[str, Any] = {}
+    _check_answers(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
@@ -78,6 +81,25 @@ def connect(address: str, cpus: int) -> bool:
     return True
 
 
+def _check_answers(address: str) -> None:
+    """Check that something answers at HOST:PORT; Ray waits a minute for it.
+
+    Raises:
+        ClusterError: Nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ClusterError(
+            f"nothing answers at {address} ({reason}): check that the cluster runs there and that this "
+            "machine may reach the port"
+        ) from error
+
+
 def _why_not(address: str, error: Exception) -> str:
     text = str(error)
     if "ersion" in text and "mismatch" in text:
@@ -85,10 +107,12 @@ def _why_not(address: str, error: Exception) -> str:
             f"the cluster at {address} has another version of Ray or Python than this machine: install the "
             f"same on all machines ({_first_line(text)})"
         )
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) or "Ray Client requires" in text:
         return f"addresses such as {address} need Ray's client: pip install 'audience-analyzer[ray]'"
     if address == "local":
         return f"Ray cannot be started on this machine ({_first_line(text)}): run doctor --executor ray"
+    if address == "auto" and "multiple" in text:
+        return "several Ray clusters run on this machine: name one with --address HOST:PORT"
     if address == "auto":
         return "no Ray cluster runs on this machine: start one (ray start --head), or name one with --address"
     return f"no Ray cluster answers at {address} ({_first_line(text)}): see docs/cluster.md"
@@ -145,13 +169,12 @@ def probe(needs: Needs, settings: Sequence[Settings]) -> list[Facts]:
             + (f" and {needs.gpus:g} GPUs" if needs.gpus else "")
             + ": add one, or set less with [executor] cpus, memory_mb or gpus"
         )
-    asked = ray.remote(_answer).options(num_cpus=0)
-    answers = {
-        asked.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            list(settings)
-        ): node
-        for node in nodes
-    }
+    asked = ray.remote(_answer)
+    answers = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ref = asked.options(num_cpus=0, scheduling_strategy=there).remote(list(settings))
+        answers[ref] = node
     wanted = [models_hash_here(one) for one in settings]
     ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=_PROBE_S)
     found = []

@@ -23,11 +23,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import analyzer
-from analyzer.batch.executors._stand_in import Piece, pieces
 from analyzer.batch.executors.local import LocalExecutor, Prepare
 from analyzer.batch.protocol import (
     FINAL,
-    Cancel,
     Done,
     JobEvent,
     JobSpec,
@@ -41,6 +39,7 @@ from analyzer.errors import AnalyzerError, OutputError
 from analyzer.runs.folders import run_name
 from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore
+from analyzer.runs.transfer import Piece, RunFile, pieces, run_files
 from analyzer.settings import Settings
 from analyzer.util.locks import file_lock, is_locked
 
@@ -87,8 +86,10 @@ class Report:
     event: JobEvent | None = None
     part: Packed | None = None
     """Of the event's segment."""
+    files: tuple[RunFile, ...] = ()
+    """Of the published run."""
     piece: Piece | None = None
-    """Of a file of the published run; all of them come before `Done`."""
+    """Of one of these files; all of them come before `Done`."""
 
 
 def versions() -> dict[str, str]:
@@ -131,8 +132,12 @@ class Station:
             self._folder = self._held.enter_context(_scratch_folder(scratch))
         except OutputError as error:  # an actor that cannot be made does not say why
             self._problem = str(error)
-        self._commands: SimpleQueue[JobSpec | Cancel] = SimpleQueue()
-        self._cancelled: set[int] = set()
+        self._commands: SimpleQueue[tuple[int, JobSpec | None]] = SimpleQueue()
+        """Numbers of what to begin, or, without a job, of what to cancel."""
+        self._number = self._job_id = 0
+        """Of what was begun last."""
+        self._cancelled = 0
+        """Of what was canceled last, which may not have begun."""
         self._reports = _Reports()
         self._run, self._key = Path(), ""
         # The system kills a process when the thread that started it ends, so that thread must not.
@@ -144,6 +149,7 @@ class Station:
 
     def submit(
         self,
+        number: int,
         raw: bytes,
         expected_models: str | None,
         corrections: bytes | None,
@@ -152,6 +158,7 @@ class Station:
         """Begin a job; the station has none.
 
         Args:
+            number: Unique; larger than those before.
             raw: An encoded `JobSpec`, with paths that this machine sees.
             expected_models: `models_hash_here` of the batch's machine.
             corrections: The corrections of the run.
@@ -171,7 +178,7 @@ class Station:
             PartStore(run, part.key).unpack(part.content, part.segment)
         if corrections is not None:
             (run / CORRECTIONS_FILE).write_bytes(corrections)
-        self._commands.put(replace(spec, out=self._folder / "out"))
+        self._commands.put((number, replace(spec, out=self._folder / "out")))
         return None
 
     def poll(self, timeout_s: float, progress_s: float) -> list[Report]:
@@ -183,10 +190,10 @@ class Station:
         """
         return self._reports.take(timeout_s, progress_s)
 
-    def cancel(self, job_id: int) -> None:
-        """As in `LocalExecutor`."""
-        self._cancelled.add(job_id)
-        self._commands.put(Cancel(job_id))
+    def cancel(self, number: int) -> None:
+        """End a job, also one that is being submitted; does nothing if it has ended."""
+        self._cancelled = number
+        self._commands.put((number, None))
 
     def close(self) -> None:
         """Leave nothing on the machine; the actor is killed next."""
@@ -210,15 +217,17 @@ class Station:
         """Carry out the commands; wait for one while there is nothing to do."""
         idle = all(worker.job_id is None for worker in executor.workers())
         with contextlib.suppress(Empty):
-            command = self._commands.get(timeout=_IDLE_S) if idle else self._commands.get_nowait()
+            number, spec = self._commands.get(timeout=_IDLE_S) if idle else self._commands.get_nowait()
             while True:
-                if isinstance(command, Cancel):
-                    executor.cancel(command.job_id)
-                elif command.job_id in self._cancelled:
-                    self._report(Stopped(command.job_id))
+                if spec is None:
+                    if number == self._number:
+                        executor.cancel(self._job_id)
+                elif number == self._cancelled:
+                    self._report(Stopped(spec.job_id))
                 else:
-                    executor.submit(command)
-                command = self._commands.get_nowait()
+                    self._number, self._job_id = number, spec.job_id
+                    executor.submit(spec)
+                number, spec = self._commands.get_nowait()
 
     def _report(self, event: JobEvent) -> None:
         out = self._folder / "out"
@@ -230,10 +239,12 @@ class Station:
                 packed = PartStore(self._run, self._key).pack(event.segment)
                 part = Packed(self._key, event.segment, packed)
             case Done():
-                for piece in pieces(out / event.run, _PIECE_BYTES):
+                run = out / event.run
+                files = run_files(run, downloads=False)
+                self._reports.put(Report(files=tuple(files)), 0)
+                for piece in pieces(run, files, _PIECE_BYTES):
                     self._reports.put(Report(piece=piece), len(piece.content))
         if isinstance(event, FINAL):
-            self._cancelled.discard(event.job_id)
             shutil.rmtree(out, ignore_errors=True)
         self._reports.put(Report(event, part), len(part.content) if part else 0)
 

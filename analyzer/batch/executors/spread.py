@@ -1,0 +1,194 @@
+"""How the segments of a long video are spread over workers: which ones to give out next.
+
+Pure: nothing is sent or analyzed here. The open-ended last segment is never given out, because only the
+analysis of the whole video reads its end; it follows when all others are committed.
+
+Ranges get smaller as less remains (guided self-scheduling, Polychronopoulos and Kuck 1987): the first ones
+are long, so that a video is opened and sought in seldom, and the last ones are short, so that all workers
+finish at about the same time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+
+from analyzer.batch.protocol import JobSpec
+from analyzer.sources.types import MediaKind
+
+__all__ = ["Range", "Spread", "may_spread", "most_nodes", "worth_spreading"]
+
+Range = tuple[int, int]
+"""Segments, from the first to before the second."""
+
+_ROUNDS = 3
+"""A range is one part in so many of what remains for each worker."""
+LONG_SEGMENTS = 30
+"""From so many missing segments on, a video is spread though other videos wait: begun late, it would keep one
+worker busy long after all others are idle."""
+LONG_BYTES = 50 * 2**20
+"""A video of unknown length may be that long if its file is so large."""
+
+
+def may_spread(spec: JobSpec) -> bool:
+    """Tell whether a job may be worth spreading, so that its video is opened first."""
+    video, settings = spec.video, spec.settings
+    if video.kind is not MediaKind.VIDEO or settings.budget is not None:
+        return False
+    if spec.resources.workers > 1:
+        return True
+    if video.duration_s is not None:
+        return video.duration_s >= LONG_SEGMENTS * settings.segment_s
+    try:
+        return video.paths[0].stat().st_size >= LONG_BYTES
+    except OSError:
+        return False
+
+
+def worth_spreading(spec: JobSpec, expected: int | None, completed: Collection[int]) -> bool:
+    """Tell whether to spread a job whose video is open.
+
+    Args:
+        spec: The job.
+        expected: Number of segments; None: unknown.
+        completed: Those that are committed already.
+    """
+    missing = 0 if expected is None else len(set(range(expected - 1)) - set(completed))
+    return missing >= (2 if spec.resources.workers > 1 else LONG_SEGMENTS)
+
+
+def most_nodes(work_s: float, size_bytes: int, *, bytes_per_s: float, workers_per_node: int) -> int:
+    """Return on how many machines to spread a video that must be sent to each.
+
+    More machines finish sooner, but all copies leave this machine one after another: the time for work and
+    copies, work / (machines * workers) + machines * size / bandwidth, is least at the square root of their
+    quotient.
+
+    Args:
+        work_s: How long one worker would take, in seconds.
+        size_bytes: Of the video file.
+        bytes_per_s: How fast this machine sends.
+        workers_per_node: Workers on each machine.
+
+    >>> most_nodes(3600, 6 * 10**9, bytes_per_s=1e9, workers_per_node=4)
+    12
+    >>> most_nodes(10, 6 * 10**9, bytes_per_s=1e8, workers_per_node=4)
+    1
+    """
+    copy_s = max(size_bytes, 1) / bytes_per_s
+    return max(1, round(math.sqrt(work_s / max(1, workers_per_node) / copy_s)))
+
+
+class Spread:
+    """The segments of a video, and who has them.
+
+    Args:
+        expected: Number of segments, as the opened video declares; the last one is not given out.
+        completed: Those that are committed already.
+        nodes: The most machines that get segments at a time; None: any number.
+    """
+
+    def __init__(self, expected: int, completed: Iterable[int], *, nodes: int | None = None) -> None:
+        self._wanted = range(expected - 1)
+        self._committed = set(completed)
+        self._missing = [segment for segment in self._wanted if segment not in self._committed]
+        self._left = len(self._missing)
+        self._given: list[Range] = []
+        """In the order in which they were given out."""
+        self._most_nodes = nodes
+        self._nodes: set[str] = set()
+
+    @property
+    def missing(self) -> int:
+        """How many segments nobody has."""
+        return len(self._missing)
+
+    @property
+    def share(self) -> float:
+        """The committed proportion of the video."""
+        return 1 - (self._left + 1) / (len(self._wanted) + 1)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all segments but the last are committed."""
+        return not self._left
+
+    def next(self, workers: int, node: str = "", *, least: int = 1) -> Range | None:
+        """Give out a range.
+
+        Args:
+            workers: How many this video can expect: all, divided by the number of videos being spread.
+            node: The machine that has an idle worker.
+            least: Segments of a range, if there are so many: more than 1 while other videos wait, because
+                each range costs another opening of the video.
+
+        Returns:
+            Segments that nobody has; None: there are none, or none for this machine.
+        """
+        if not self._missing or not self._is_welcome(node):
+            return None
+        most = max(1, least, math.ceil(len(self._missing) / (_ROUNDS * max(1, workers))))
+        count = 1
+        while count < min(most, len(self._missing)) and self._missing[count] == self._missing[0] + count:
+            count += 1
+        given = self._missing[0], self._missing[0] + count
+        del self._missing[:count]
+        return self._give(given, node)
+
+    def backup(self, node: str = "") -> Range | None:
+        """Give out a second time what another worker has had longest, when nothing else is left.
+
+        Its worker may be slow, or lost and not known to be. Whoever commits a segment first counts.
+
+        Args:
+            node: As in `next`.
+
+        Returns:
+            What is not committed of a range that was given out once; None: there is none.
+        """
+        if self._missing or not self._is_welcome(node):
+            return None
+        for first, stop in self._given:
+            left = [segment for segment in range(first, stop) if segment not in self._committed]
+            if left and sum(one[0] <= left[0] < one[1] for one in self._given) == 1:
+                return self._give((left[0], left[-1] + 1), node)
+        return None
+
+    def _is_welcome(self, node: str) -> bool:
+        return self._most_nodes is None or node in self._nodes or len(self._nodes) < self._most_nodes
+
+    def _give(self, given: Range, node: str) -> Range:
+        self._given.append(given)
+        self._nodes.add(node)
+        return given
+
+    def committed(self, segment: int) -> bool:
+        """Note that a segment is committed; returns False if it was before, so that it counts once.
+
+        Whoever has analyzed it: also a worker that was taken for lost.
+        """
+        if segment in self._committed:
+            return False
+        self._committed.add(segment)
+        if segment in self._wanted:
+            self._left -= 1
+            if segment in self._missing:
+                self._missing.remove(segment)
+        return True
+
+    def ended(self, given: Range) -> int:
+        """Note that a worker has ended a range: it is done, was stopped, or the worker is lost.
+
+        Returns:
+            How many of its segments are not committed. They are given out again, before later ones, unless
+            another worker has them. After `SegmentsDone` there should be none.
+        """
+        self._given.remove(given)
+        left = [segment for segment in range(*given) if segment not in self._committed]
+        free = [one for one in left if not any(first <= one < stop for first, stop in self._given)]
+        self._missing = sorted({*self._missing, *free})
+        return len(left)
+
+    def node_lost(self, node: str) -> None:
+        """Note that a machine is gone, so that another one may take its place; its ranges end by `ended`."""
+        self._nodes.discard(node)

@@ -1,0 +1,359 @@
+"""Jobs on a Ray cluster: machines that are lost, refused or late, and results that do not depend on them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from analyzer.batch.executors import ray as ray_module
+from analyzer.batch.executors import ray_cluster
+from analyzer.batch.executors.base import WorkerState
+from analyzer.batch.executors.local import Prepare
+from analyzer.batch.executors.ray import RayExecutor
+from analyzer.batch.failure_policy import Phase
+from analyzer.batch.protocol import (
+    Done,
+    Failed,
+    JobEvent,
+    JobSpec,
+    Moved,
+    Opened,
+    Placed,
+    Progress,
+    Ready,
+    Resources,
+    Segment,
+    Stopped,
+)
+from analyzer.errors import ClusterError
+from analyzer.settings import Settings
+from testkit.clusters import cluster
+from testkit.media import numbered, write_video
+from tests.batch_faults import (
+    SEGMENTS,
+    acts,
+    loses_its_parent_at_once,
+    loses_its_parent_later,
+    marked,
+    without_models,
+)
+from tests.test_batch_executors import at_work, ended, job, of, segments, until
+
+MEMORY_MB = 100
+
+Make = Callable[..., RayExecutor]
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Any]:
+    """A cluster whose head has room for two stations."""
+    with cluster(2) as made:
+        yield made
+
+
+@pytest.fixture
+def make(machines: Any, tmp_path: Path) -> Iterator[Make]:
+    """Makes executors, which are closed afterwards; they leave nothing on the machines."""
+    scratch = tmp_path / "scratch"
+    with contextlib.ExitStack() as stack:
+
+        def made(slots: int, prepare: Prepare | None = without_models, **more: Any) -> RayExecutor:
+            chosen = {"cpus": 1, "memory_mb": MEMORY_MB, "scratch": scratch} | more
+            return stack.enter_context(contextlib.closing(RayExecutor(slots, prepare=prepare, **chosen)))
+
+        yield made
+
+
+@pytest.fixture(scope="module")
+def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that takes some seconds, in `SEGMENTS` segments."""
+    path = write_video(tmp_path_factory.mktemp("slow") / "slow.mp4", numbered(5), fps=5)
+    path.write_bytes(marked(path, "slow"))
+    return path
+
+
+def slow(out: Path, path: Path) -> JobSpec:
+    spec = job(out)
+    return replace(spec, video=replace(spec.video, paths=(path,)))
+
+
+def pid_of(executor: RayExecutor, spec: JobSpec) -> int:
+    """Of the actor that works on a job."""
+    (found,) = (one.pid for one in executor.workers() if one.job_id == spec.job_id)
+    assert found is not None
+    return found
+
+
+def some(spec: JobSpec, count: int) -> Callable[[list[JobEvent]], bool]:
+    """Whether so many segments are finished."""
+    return lambda events: len(segments(of(spec, events))) >= count
+
+
+def check_done(spec: JobSpec, events: list[JobEvent]) -> None:
+    """Each segment was finished once, and nothing but the run is left."""
+    assert isinstance(events[-1], Done), events
+    assert sorted(segments(events)) == list(range(SEGMENTS))
+    assert [path.name for path in (spec.out / events[-1].run).iterdir()] == ["run.json"]
+
+
+def gone(pids: list[int]) -> bool:
+    deadline = time.monotonic() + 30
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+# --- machines that are lost --------------------------------------------------------------------------
+
+
+def test_a_lost_actor_is_replaced_and_its_job_continues(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    executor, spec = make(1), slow(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    before = until(executor, some(spec, 2))
+    pid = pid_of(executor, spec)
+    children = [child.pid for child in psutil.Process(pid).children()]
+    assert children
+    os.kill(pid, signal.SIGKILL)
+    events = before + until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    (moved,) = (event for event in events if isinstance(event, Moved))
+    assert moved.node and moved.node in moved.reason and "\n" not in moved.reason
+    assert len([event for event in events if isinstance(event, Placed)]) == 2
+    again = [event for event in events if isinstance(event, Opened)][-1]
+    assert list(again.completed) == segments(events[: events.index(moved)]), "it continues where it was"
+    assert gone(children), "they die with their actor"
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
+@pytest.mark.parametrize("prepare", [loses_its_parent_at_once, loses_its_parent_later])
+def test_an_actor_that_dies_after_a_segment_costs_nothing(
+    prepare: Prepare, workers: int, make: Make, slow_file: Path, tmp_path: Path
+) -> None:
+    """Whether or not the segment has arrived; with two stations it is the last of a range."""
+    path = shutil.copy(slow_file, tmp_path / "clip.mp4")
+    executor, spec = make(2, prepare), slow(tmp_path / "out", path)
+    spec = replace(spec, resources=Resources(workers=workers))
+    executor.submit(spec)
+    events = until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    assert (tmp_path / "clip.done").exists()
+    assert len([event for event in events if isinstance(event, Moved)]) == 1
+
+
+@pytest.mark.parametrize("graceful", [True, False])
+def test_a_removed_machine_costs_no_segment(
+    graceful: bool, make: Make, machines: Any, slow_file: Path, tmp_path: Path
+) -> None:
+    node = machines.add_node(num_cpus=2, include_dashboard=False)
+    executor = make(3)
+    specs = [slow(tmp_path / "out", slow_file) for _ in range(3)]
+    for spec in specs:
+        executor.submit(spec)
+    before = until(executor, lambda events: all(some(spec, 1)(events) for spec in specs))
+    machines.remove_node(node, allow_graceful=graceful)
+    events = before + until(executor, lambda events: ended(before + events, *specs))
+    assert any(isinstance(event, Moved) for event in events)
+    for spec in specs:
+        check_done(spec, of(spec, events))
+
+
+def test_a_station_that_does_not_answer_is_lost(
+    make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_module, "_SILENT_S", 8.0)
+    executor, spec = make(1), slow(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    before = until(executor, some(spec, 1))
+    os.kill(pid_of(executor, spec), signal.SIGSTOP)
+    events = before + until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    (moved,) = (event for event in events if isinstance(event, Moved))
+    assert "did not answer" in moved.reason
+
+
+def test_a_job_that_loses_every_station_fails(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first segment is finished once, and after that there is no progress."""
+    monkeypatch.setattr(ray_module, "_MAX_LOSSES", 2)
+    executor, spec = make(1, acts), job(tmp_path / "out", "deaf")
+    executor.submit(spec)
+    events = until(executor, at_work(spec))
+    for _ in range(2):
+        assert not ended(events, spec)
+        os.kill(pid_of(executor, spec), signal.SIGKILL)
+        more = until(
+            executor, lambda more: ended(more, spec) or any(isinstance(each, Opened) for each in more)
+        )
+        events += more
+    failed = events[-1]
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("lost", Phase.ANALYZE)
+    assert segments(events) == [0]
+    after = job(tmp_path / "out")
+    executor.submit(after)
+    assert isinstance(until(executor, lambda events: ended(events, after))[-1], Done)
+
+
+# --- videos that are spread over stations ------------------------------------------------------------
+
+
+def spread(out: Path, path: Path) -> JobSpec:
+    return replace(slow(out, path), resources=Resources(workers=2))
+
+
+def ranges(events: list[JobEvent]) -> list[tuple[int, int]]:
+    return [event.segments for event in events if isinstance(event, Placed) and event.segments is not None]
+
+
+def test_a_video_is_spread_over_stations(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    executor, spec = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    before = until(executor, some(spec, 1))
+    assert [worker.job_id for worker in executor.workers()] == [spec.job_id] * 2
+    events = before + until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    opening, *taken = ranges(events)
+    assert opening == (0, 0) and len(taken) > 2, taken
+    covered = {segment for first, stop in taken for segment in range(first, stop)}
+    assert covered == set(range(SEGMENTS - 1)), "all but the end, which the whole job reads"
+    kinds = [type(event) for event in events if isinstance(event, Ready | Opened | Done)]
+    assert kinds == [Ready, Opened, Done]
+    done_s = [event.time_s for event in events if isinstance(event, Progress)]
+    assert done_s == sorted(done_s)
+
+
+def test_a_spread_video_survives_its_stations(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    """Ranges that were lost are taken by others; nothing is analyzed twice."""
+    executor, spec = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    before = until(executor, some(spec, 2))
+    pids = [worker.pid for worker in executor.workers() if worker.job_id == spec.job_id]
+    os.kill(pids[0] or 0, signal.SIGKILL)
+    events = before + until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    assert len([event for event in events if isinstance(event, Moved)]) == 1
+
+
+def test_an_idle_station_analyzes_what_another_does_not_finish(
+    make: Make, slow_file: Path, tmp_path: Path
+) -> None:
+    executor, spec = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    before = until(executor, some(spec, 2))
+    first, *_ = (worker.pid for worker in executor.workers() if worker.job_id == spec.job_id)
+    station = psutil.Process(first)
+    for process in (station, *station.children()):
+        process.suspend()
+    events = before + until(executor, lambda events: ended(events, spec))
+    check_done(spec, events)
+    assert not [event for event in events if isinstance(event, Moved)], "it is not known to be lost"
+    assert gone([first or 0]), "it is ended where it is in the way"
+
+
+def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    executor, long = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(long)
+    before = until(executor, some(long, 2))
+    short = job(tmp_path / "out")
+    executor.submit(short)
+    events = before + until(executor, lambda events: ended(events, short))
+    assert not ended(events, long)
+    executor.cancel(long.job_id)
+    stopped = until(executor, lambda events: ended(events, long))
+    assert stopped[-1] == Stopped(long.job_id)
+    again = spread(tmp_path / "out", slow_file)
+    again = replace(again, video=long.video)
+    executor.submit(again)
+    events = until(executor, lambda events: ended(events, again))
+    (opened,) = (event for event in events if isinstance(event, Opened))
+    assert len(opened.completed) >= 2, "what was finished is on the disk"
+    check_done(again, [*(Segment(0, number, 0, 0, 0) for number in opened.completed), *events])
+
+
+# --- jobs that are canceled, executors that are closed -------------------------------------------------
+
+
+def test_a_job_that_waits_for_a_machine_can_be_canceled(make: Make, tmp_path: Path) -> None:
+    executor, spec = make(1, cpus=64), job(tmp_path / "out")
+    executor.submit(spec)
+    assert list(executor.events(0.2)) == []
+    assert [worker.state for worker in executor.workers()] == [WorkerState.PENDING]
+    executor.cancel(spec.job_id)
+    assert list(executor.events(0)) == [Stopped(spec.job_id)]
+    assert not any((tmp_path / "out").iterdir()), "the folder is free again"
+
+
+def test_a_pending_station_holds_up_no_job(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    executor = make(4)
+    specs = [slow(tmp_path / "out", slow_file) for _ in range(4)]
+    for spec in specs:
+        executor.submit(spec)
+    events = until(executor, lambda events: ended(events, *specs))
+    for spec in specs:
+        check_done(spec, of(spec, events))
+    states = [worker.state for worker in executor.workers()]
+    assert sorted(states) == [WorkerState.IDLE] * 2 + [WorkerState.PENDING] * 2
+
+
+def test_closing_ends_actors_and_their_processes(make: Make, tmp_path: Path) -> None:
+    executor = make(2, acts)
+    specs = [job(tmp_path / "out", "deaf") for _ in range(2)]
+    for spec in specs:
+        executor.submit(spec)
+    until(executor, at_work(*specs))
+    pids = [pid_of(executor, spec) for spec in specs]
+    pids += [child.pid for pid in pids for child in psutil.Process(pid).children(recursive=True)]
+    assert len(pids) >= 4
+    executor.close()
+    executor.close()
+    assert gone(pids) and executor.workers() == []
+    assert not list((tmp_path / "scratch").rglob("*.parquet")), "nothing of a video stays on the machines"
+
+
+# --- machines that differ ------------------------------------------------------------------------------
+
+
+def test_a_machine_with_other_versions_is_refused(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "versions", lambda: {"av": "0.1"})
+    executor, spec = make(1), job(tmp_path / "out")
+    with pytest.raises(ClusterError, match=r"has av .*, this machine 0\.1"):
+        executor.check([Settings()])
+    executor.submit(spec)
+    (failed,) = until(executor, lambda events: ended(events, spec))
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    assert "0.1" in failed.error
+
+
+def test_a_machine_with_other_models_is_refused(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ray_module, ray_cluster):
+        monkeypatch.setattr(module, "models_hash_here", lambda settings: "abc")
+    executor, spec = make(1), job(tmp_path / "out")
+    with pytest.raises(ClusterError, match=r"other models .* than this machine \(abc\)"):
+        executor.check([Settings()])
+    executor.submit(spec)
+    (failed,) = until(executor, lambda events: ended(events, spec))
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    assert "other models" in failed.error
+
+
+def test_machines_alike_are_found(make: Make) -> None:
+    (found,) = make(1).check([Settings(), Settings(fps=1)])
+    assert found.pid != os.getpid() and found.problem is None
+    with pytest.raises(ClusterError, match="64 processors"):
+        make(1, cpus=64).check([])

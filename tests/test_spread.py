@@ -1,0 +1,173 @@
+"""Spreading the segments of a video over workers that come, fail and go."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analyzer.batch.executors import spread as spreading
+from analyzer.batch.executors.spread import Range, Spread, may_spread, most_nodes, worth_spreading
+from analyzer.batch.protocol import JobSpec, Resources
+from analyzer.settings import Settings
+from analyzer.sources.types import MediaKind, Video
+
+
+def test_ranges_get_shorter_and_reach_all_but_the_last_segment() -> None:
+    spread = Spread(101, ())
+    given: list[Range] = []
+    while (one := spread.next(4)) is not None:
+        given.append(one)
+    assert [segment for one in given for segment in range(*one)] == list(range(100))
+    lengths = [stop - first for first, stop in given]
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] == 9 and lengths[-1] == 1
+    assert len(given) < 40 and not spread.is_done
+    for one in given:
+        assert all(spread.committed(segment) for segment in range(*one))
+        assert spread.ended(one) == 0
+    assert spread.is_done and spread.share == pytest.approx(100 / 101)
+
+
+def test_ranges_have_a_least_length_while_others_wait() -> None:
+    spread = Spread(14, (6,))
+    assert [spread.next(400, least=5) for _ in range(4)] == [(0, 5), (5, 6), (7, 12), (12, 13)]
+
+
+def test_what_is_committed_is_not_given_out() -> None:
+    spread = Spread(8, (1, 2, 5, 7))
+    assert spread.share == pytest.approx(3 / 8)
+    assert [spread.next(1) for _ in range(4)] == [(0, 1), (3, 4), (4, 5), (6, 7)]
+    assert spread.next(1) is None
+    assert not spread.committed(2) and spread.committed(3) and not spread.committed(3)
+    assert spread.share == pytest.approx(4 / 8)
+
+
+@pytest.mark.parametrize(("expected", "completed"), [(0, ()), (1, ()), (3, (0, 1)), (3, (0, 1, 2))])
+def test_there_may_be_nothing_to_spread(expected: int, completed: tuple[int, ...]) -> None:
+    spread = Spread(expected, completed)
+    assert spread.is_done and spread.next(3) is None and spread.backup() is None
+
+
+def test_a_lost_range_is_given_out_again_without_what_it_has_committed() -> None:
+    spread = Spread(31, ())
+    lost = spread.next(1)
+    assert lost == (0, 10)
+    spread.committed(0)
+    spread.committed(1)
+    assert spread.ended(lost) == 8 and spread.missing == 28
+    assert spread.next(1) == (2, 12)
+    assert spread.committed(2)  # it was on its way when its worker was taken for lost
+    assert not spread.committed(2)
+
+
+def test_what_is_out_longest_is_given_out_a_second_time_and_not_a_third() -> None:
+    spread = Spread(8, ())
+    assert [spread.next(1) for _ in range(4)] == [(0, 3), (3, 5), (5, 6), (6, 7)]
+    assert spread.missing == 0
+    spread.committed(0)
+    assert spread.backup() == (1, 3) and spread.backup() == (3, 5)
+    assert spread.ended((0, 3)) == 2 and spread.missing == 0  # another worker has them
+    assert spread.ended((1, 3)) == 2 and spread.missing == 2
+    assert spread.backup() is None and spread.next(1) == (1, 2)
+    for segment in range(7):
+        spread.committed(segment)
+    assert spread.is_done and spread.backup() is None
+
+
+def test_only_so_many_machines_get_the_file() -> None:
+    spread = Spread(100, (), nodes=2)
+    assert spread.next(2, "a") and spread.next(2, "b") and spread.next(2, "a")
+    assert spread.next(2, "c") is None and spread.missing
+    spread.node_lost("b")
+    assert spread.next(2, "c") and spread.next(2, "b") is None
+    assert most_nodes(3600, 10**9, bytes_per_s=1e9, workers_per_node=4) == 30
+    assert most_nodes(0, 0, bytes_per_s=1e9, workers_per_node=1) == 1
+
+
+def spec_of(path: Path, duration_s: float | None, **settings: Any) -> JobSpec:
+    unknown: dict[str, Any] = dict.fromkeys(("audio_path", "url", "channel", "uploaded", "uploaded_at"))
+    known: dict[str, Any] = {"fetched": False, "details": {}, "title": "a", "source": "a", "video_id": "a"}
+    video = Video(kind=MediaKind.VIDEO, paths=(path,), duration_s=duration_s, **known, **unknown)
+    return JobSpec(1, video, Settings(segment_s=60, **settings), path.parent, "s", "m")
+
+
+def test_long_videos_are_spread_also_when_others_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(bytes(1000))
+    short, long = spec_of(path, 1799), spec_of(path, 1800)
+    assert [may_spread(one) for one in (short, long)] == [False, True]
+    assert not may_spread(spec_of(path, 9999, budget="60s")) and not may_spread(
+        spec_of(tmp_path / "no", None)
+    )
+    assert not may_spread(replace(long, video=replace(long.video, kind=MediaKind.IMAGES)))
+    monkeypatch.setattr(spreading, "LONG_BYTES", 1000)
+    assert may_spread(spec_of(path, None))
+    shared = replace(short, resources=Resources(workers=2))
+    assert may_spread(shared)
+    assert worth_spreading(long, 31, ()) and not worth_spreading(long, 31, (3,))
+    assert worth_spreading(shared, 3, ()) and not worth_spreading(shared, 3, (0,))
+    assert not worth_spreading(shared, None, ()) and not worth_spreading(shared, 0, ())
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_every_segment_is_committed_once_whatever_happens(seed: int) -> None:
+    """Workers finish, are lost, stopped, and report late; machines come and go."""
+    chance = random.Random(seed)
+    expected = chance.choice([1, 2, 3, 10, 60, 300])
+    completed = {segment for segment in range(expected) if chance.random() < chance.choice([0, 0.1, 0.9])}
+    nodes = chance.choice([None, 1, 3])
+    trouble, backups, least = chance.choice([0, 0.2, 0.7]), chance.choice([0, 0.3]), chance.choice([1, 5])
+    spread = Spread(expected, completed, nodes=nodes)
+    working: list[tuple[Range, list[int]]] = []  # what each still has to analyze
+    late: list[int] = []
+    counted: Counter[int] = Counter()
+    analyzed: Counter[int] = Counter()
+
+    def begin(given: Range | None, *, second: bool) -> bool:
+        if given is None:
+            return False
+        assert 0 <= given[0] < given[1] < expected, "never the last one"
+        others = Counter(segment for other, _ in working for segment in range(*other))
+        assert second or not set(range(*given)) & (completed | set(counted) | set(others))
+        assert all(others[segment] <= 1 for segment in range(*given) if not counted[segment]), "at most two"
+        working.append((given, list(range(*given))))
+        return True
+
+    for step in range(100_000):
+        if spread.is_done and not working:
+            break
+        node, workers = f"node{chance.randrange(4)}", chance.randint(1, 9)
+        if len(working) < workers and begin(spread.next(workers, node, least=least), second=False):
+            continue
+        if chance.random() < backups and begin(spread.backup(node), second=True):
+            continue
+        if working:
+            given, left = chosen = chance.choice(working)
+            if chance.random() < trouble and step < 5000:
+                # What it had finished may be here, on its way, or lost with it.
+                late += [segment for segment in left if chance.random() < 0.3]
+                working.remove(chosen)
+                spread.ended(given)
+                if chance.random() < 0.3:
+                    spread.node_lost(node)
+            elif left:
+                analyzed[left[0]] += 1
+                counted[left[0]] += spread.committed(left.pop(0))
+            else:
+                working.remove(chosen)
+                assert spread.ended(given) == 0
+        elif nodes is not None:
+            spread.node_lost(node)
+        if late and chance.random() < 0.2:
+            segment = late.pop(chance.randrange(len(late)))
+            counted[segment] += spread.committed(segment)
+    assert spread.is_done and not working
+    assert +counted == Counter(set(range(expected - 1)) - completed)
+    if not trouble and not backups:
+        assert analyzed == counted, "nothing is analyzed twice"
