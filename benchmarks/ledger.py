@@ -114,11 +114,12 @@ def fetchers(rows: int) -> Any:
     class Channels(Fetcher):
         def resolve(self, source: Any, on_wait: Any = None, on_left_out: Any = None) -> Iterator[Any]:
             from analyzer.sources.resolve import _video_item
+            from analyzer.sources.ytdlp import link_of
 
             channel = int(source[len("https://www.youtube.com/@station-") :].partition("/")[0])
             for number in numbers_of(channel, rows):
                 entry = entry_of(number)
-                yield _video_item(entry, entry["url"], True, entry)
+                yield _video_item(entry, entry["url"], True, link_of(entry))
 
     return lambda settings, on_progress: Channels(settings, want_audio=False)
 
@@ -197,7 +198,8 @@ FROM states JOIN made ON place = n * 7919 % 1009
 _VIDEOS = """
 INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone, folder, state,
     reason, error_kind, error, attempts, consecutive_failures, next_try, title, channel, uploaded, duration_s,
-    size_bytes, video_id, video, segments, run, complete, counts, versions, added_at, changed_at, done_at, parts_key)
+    size_bytes, video_id, video, segments, run, complete, counts, versions, added_at, changed_at, done_at,
+    parts_key)
 SELECT n + 1, 'youtube-' || video, :settings, :models,
     printf('https://www.youtube.com/@station-%05d/videos', CASE n % 10 WHEN 0 THEN 0 ELSE 1 + n % :step END),
     'https://www.youtube.com/watch?v=' || video, 1, '.', state,
@@ -231,18 +233,18 @@ WITH RECURSIVE tries(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM tries
 INSERT INTO attempts (video, number, started_at, ended_at, outcome, error_kind, error, fetch_s, analysis_s,
     size_bytes, versions)
 SELECT n + 1, number, moment + 100 * (number - 1),
-    CASE WHEN outcome IS NOT NULL THEN moment + 100 * number END, outcome, CASE WHEN outcome IN ('failed', 'abandoned') THEN 'network' END,
+    CASE WHEN outcome IS NOT NULL THEN moment + 100 * number END, outcome,
+    CASE WHEN outcome IN ('failed', 'abandoned') THEN 'network' END,
     CASE WHEN outcome IN ('failed', 'abandoned') THEN :error END,
     CASE outcome WHEN 'done' THEN 9.5 END, CASE outcome WHEN 'done' THEN seconds / 8 END,
     CASE outcome WHEN 'done' THEN CAST(seconds * 60000 AS INTEGER) END, :versions
 FROM outcomes ORDER BY n, number
 """
 _SEGMENTS = """
-WITH RECURSIVE places(place) AS (SELECT 0 UNION ALL SELECT place + 1 FROM places WHERE place < 200)
 INSERT INTO segments (video, segment, state, samples, faces, size_bytes, committed_at)
 SELECT n + 1, place, 'completed', 3000, 4500, 250000, moment + place
-FROM numbers CROSS JOIN places
-WHERE begun AND place < CASE state WHEN 'done' THEN segments ELSE segments / 2 END ORDER BY n, place
+FROM numbers CROSS JOIN made ON place < CASE state WHEN 'done' THEN segments ELSE segments / 2 END
+WHERE begun
 """
 _BATCH_RUNS = """
 WITH RECURSIVE days(day) AS (SELECT 0 UNION ALL SELECT day + 1 FROM days WHERE day < 364)
