@@ -68,6 +68,7 @@ def connect(address: str, cpus: int) -> bool:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     logging.getLogger("ray").setLevel(logging.ERROR)
+    _keep_off_stdout()
     for last in (False, True):
         try:
             with _own_signal_handlers():
@@ -79,6 +80,14 @@ def connect(address: str, cpus: int) -> bool:
         else:
             break
     return True
+
+
+def _keep_off_stdout() -> None:
+    """Ray prints a paragraph for each worker that it loses, also without ``log_to_driver``."""
+    import ray._private.worker as internal
+
+    if hasattr(internal, "print_to_stdstream"):  # no public switch in Ray 2.60
+        internal.print_to_stdstream = lambda *arguments, **options: None
 
 
 def _check_answers(address: str) -> None:
@@ -205,13 +214,19 @@ def _answer(settings: list[Settings]) -> tuple[Facts, list[str]]:
     return facts(), [models_hash_here(one) for one in settings]
 
 
+_CAUSES = {
+    "low on memory": "its machine ran out of memory",
+    "node has died": "its machine is gone",
+    "worker process has died": "its process ended unexpectedly",
+}
+"""What Ray writes, in paragraphs of advice, and what it means."""
+
+
 def cause_of(error: BaseException) -> str:
     """Return in a few words why Ray has lost something."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         return _first_line(f"{type(error.cause).__name__}: {error.cause}")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # The first lines name the actor; the reason comes last, with advice after it.
-    telling = next(
-        (line for line in reversed(lines) if not line.startswith(("[", "File", "~", "^"))), "no reason given"
-    )
-    return telling.split(". Some common causes")[0][:300]
+    text = str(error)
+    known = next((meaning for words, meaning in _CAUSES.items() if words in text), None)
+    # The first lines name the actor; the reason comes last.
+    return known or _first_line("\n".join(reversed(text.splitlines())))
