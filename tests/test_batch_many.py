@@ -356,6 +356,9 @@ def test_no_statement_reads_all_rows_to_find_a_few(tmp_path: Path) -> None:
         if step.startswith("SCAN") and step.split()[1] in tables and "USING" not in step
     }
     assert scanned == {}
+    by_run = [" ".join(steps) for sql, steps in plans.items() if "WHERE run = " in sql]
+    assert len(by_run) == 2
+    assert all("videos_by_run" in steps for steps in by_run)  # not all that are done
 
 
 def test_the_index_page_reads_whole_rows_only_of_what_it_lists(
