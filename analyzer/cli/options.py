@@ -115,6 +115,18 @@ class SectionOption(click.Option):
 class Command(_NamesProgram):
     """A command of this program, with its options in sections: the common ones first."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take a file whose name begins with a dash for the mistake it is."""
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption:
+            for name in args:
+                if name.startswith("-") and Path(name).exists():
+                    raise click.UsageError(
+                        f"{name} reads as options: write ./{name} for the file of that name", ctx
+                    ) from None
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         many = any(isinstance(option, SectionOption) for option in self.get_params(ctx))
@@ -143,6 +155,15 @@ class Group(_NamesProgram, click.Group):
 
     command_class = Command
     group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their whole first sentence, which Click would cut to one line."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        shown = [(name, command) for name, command in commands if command and not command.hidden]
+        rows = [(name, command.get_short_help_str(_BOUNDLESS)) for name, command in shown]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
 
 
 _COMMON_HEADING = "Common options"
