@@ -32,7 +32,7 @@ from analyzer.util.system import available_memory_mb, file_system
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-__all__ = ["Check", "State", "examine"]
+__all__ = ["Check", "Findings", "State", "examine", "run_check"]
 
 State = Literal["ok", "warning", "failed"]
 
@@ -70,7 +70,7 @@ class Check:
     """How to fix it; empty if the state is ok."""
 
 
-class _Findings:
+class Findings:
     """Collects what one check finds; the worst finding is its state."""
 
     def __init__(self) -> None:
@@ -79,19 +79,23 @@ class _Findings:
         self._fixes: dict[str, None] = {}
 
     def ok(self, found: str) -> None:
+        """Note what is as it should be."""
         self._found.append(found)
 
     def warn(self, found: str, fix: str) -> None:
+        """Note what may cause trouble, and how to fix it."""
         self._found.append(found)
         self._fixes[fix] = None
         if self._state == "ok":
             self._state = "warning"
 
     def fail(self, found: str, fix: str) -> None:
+        """Note what prevents work, and how to fix it."""
         self.warn(found, fix)
         self._state = "failed"
 
     def check(self, name: str) -> Check:
+        """Return the result of a check of this name."""
         return Check(name, self._state, ", ".join(self._found), "; ".join(self._fixes))
 
 
@@ -103,7 +107,7 @@ def examine(out: Path, *, today: date | None = None) -> Iterator[Check]:
         today: Current date (UTC), from which ages are computed; by default the system's.
     """
     day = today or datetime.now(UTC).date()
-    checks: dict[str, Callable[[], _Findings]] = {
+    checks: dict[str, Callable[[], Findings]] = {
         "python": _python,
         "packages": _packages,
         "PyAV": _pyav,
@@ -115,10 +119,11 @@ def examine(out: Path, *, today: date | None = None) -> Iterator[Check]:
         "clock": partial(_clock, day),
     }
     for name, check in checks.items():
-        yield _run(name, check)
+        yield run_check(name, check)
 
 
-def _run(name: str, check: Callable[[], _Findings]) -> Check:
+def run_check(name: str, check: Callable[[], Findings]) -> Check:
+    """Run one check; an error in it is its result."""
     try:
         return check().check(name)
     except AnalyzerError as error:
@@ -181,10 +186,10 @@ def _fault(requirement: Requirement) -> str:
     return "" if fits else f"{requirement.name} {version} is not {requirement.specifier}"
 
 
-def _python() -> _Findings:
+def _python() -> Findings:
     from packaging.specifiers import SpecifierSet
 
-    findings = _Findings()
+    findings = Findings()
     version, bounds = platform.python_version(), ""
     # Without metadata the bounds are unknown, which `_packages` reports.
     with contextlib.suppress(metadata.PackageNotFoundError):
@@ -196,8 +201,8 @@ def _python() -> _Findings:
     return findings
 
 
-def _packages() -> _Findings:
-    findings = _Findings()
+def _packages() -> Findings:
+    findings = Findings()
     try:
         requirements = _requirements(_PROJECT)
     except metadata.PackageNotFoundError:
@@ -217,12 +222,12 @@ def _packages() -> _Findings:
 # --- reading and writing video ---
 
 
-def _pyav() -> _Findings:
+def _pyav() -> Findings:
     import av
 
     from analyzer.output.encoder import ENCODER
 
-    findings = _Findings()
+    findings = Findings()
     again = f"reinstall PyAV with its bundled FFmpeg: {_again('av')}"
     findings.ok(f"PyAV {av.__version__}")
     findings.ok(f"FFmpeg {av.ffmpeg_version_info}")
@@ -279,12 +284,12 @@ def _round_trip() -> str:
 # --- models ---
 
 
-def _models() -> _Findings:
+def _models() -> Findings:
     from analyzer.vision import registry
     from analyzer.vision.compile_cache import compiled_folder
     from analyzer.vision.runtime import import_onnxruntime, import_openvino, openvino_core
 
-    findings = _Findings()
+    findings = Findings()
     openvino, onnxruntime = import_openvino(), import_onnxruntime()
     devices: list[str] = openvino_core().available_devices
     providers = [one.removesuffix("ExecutionProvider") for one in onnxruntime.get_available_providers()]
@@ -319,7 +324,7 @@ def _models() -> _Findings:
     return findings
 
 
-def _inference(findings: _Findings) -> str:
+def _inference(findings: Findings) -> str:
     """Run the default detector, compare both engines in float32, and return the default engine.
 
     Raises:
@@ -364,8 +369,8 @@ def _built(version: str) -> date | None:
     return None
 
 
-def _yt_dlp(today: date) -> _Findings:
-    findings = _Findings()
+def _yt_dlp(today: date) -> Findings:
+    findings = Findings()
     update = _pip("--upgrade", _wanted("yt-dlp"))
     try:
         version = metadata.version("yt-dlp")
@@ -433,8 +438,8 @@ def _deno() -> tuple[str, str]:
     return "", version
 
 
-def _clock(today: date) -> _Findings:
-    findings = _Findings()
+def _clock(today: date) -> Findings:
+    findings = Findings()
     built = None
     with contextlib.suppress(metadata.PackageNotFoundError):
         built = _built(metadata.version("yt-dlp"))
@@ -451,11 +456,11 @@ def _clock(today: date) -> _Findings:
 # --- the machine ---
 
 
-def _disk(out: Path) -> _Findings:
+def _disk(out: Path) -> Findings:
     # The ledger module knows where a ledger may be stored.
     from analyzer.batch.ledger import NETWORK_FILE_SYSTEMS
 
-    findings = _Findings()
+    findings = Findings()
     elsewhere = "or choose another folder with --out"
     place = out.absolute()
     while not place.exists() and place != place.parent:
@@ -512,8 +517,8 @@ def _refused(folder: Path) -> str:
         return f"{doing}: {error.strerror or error}"
 
 
-def _memory() -> _Findings:
-    findings = _Findings()
+def _memory() -> Findings:
+    findings = Findings()
     free, cores = available_memory_mb(), Settings().thread_count
     shown = "unknown memory" if free is None else f"{free / 1024:.1f} GB available"
     found = f"{shown}, {cores} {'core' if cores == 1 else 'cores'}"
@@ -524,10 +529,10 @@ def _memory() -> _Findings:
     return findings
 
 
-def _ledger(out: Path) -> _Findings:
+def _ledger(out: Path) -> Findings:
     from analyzer.batch.ledger import LEDGER_NAME, health
 
-    findings = _Findings()
+    findings = Findings()
     found, fix = health(out / LEDGER_NAME)
     if fix:
         findings.fail(found, fix)

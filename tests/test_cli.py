@@ -313,6 +313,7 @@ def test_finished_video_is_not_analyzed_again(
     result, run = analyze(renamed, tmp_path / "out", *arguments)
     assert result.exit_code == DONE and "2 people" in result.stdout
     assert "already analyzed" in result.stdout and "--again" in result.stdout
+    assert "renamed.mp4 has the content of this video" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
     (document,) = json.loads(analyze(renamed, tmp_path / "out", *arguments, "--json")[0].stdout)
     assert document["status"] == "unchanged" and len(document["people"]) == 2
@@ -1055,3 +1056,17 @@ def test_help_shows_word_and_presets() -> None:
     assert "--preset [fast|balanced]" in text and "--detector-size [auto|N]" in text
     wrong = run_cli("analyze", "video.mp4", "--detector-size", "foo")
     assert "foo" in wrong.stderr and wrong.exit_code == USAGE
+
+
+def test_file_whose_name_begins_with_a_dash_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-dash.mp4").touch()
+    result = CliRunner().invoke(cli, ["analyze", "-dash.mp4"])
+    assert result.exit_code == USAGE and "write ./-dash.mp4" in result.stderr
+    result = CliRunner().invoke(cli, ["analyze", "-dish.mp4"])
+    assert result.exit_code == USAGE and "No such option" in result.stderr
+
+
+def test_help_lists_commands_with_whole_sentences() -> None:
+    text = CliRunner().invoke(cli, ["--help"]).stdout
+    assert "..." not in text.partition("Commands:")[2].partition("Exit codes:")[0]

@@ -50,7 +50,7 @@ def look(name: str, *arguments: Any) -> Check:
         **{"models": doctor._models, "yt-dlp": doctor._yt_dlp, "disk": doctor._disk},
         **{"memory": doctor._memory, "ledger": doctor._ledger, "clock": doctor._clock},
     }
-    return doctor._run(name, partial(functions[name], *arguments))
+    return doctor.run_check(name, partial(functions[name], *arguments))
 
 
 def versions(monkeypatch: pytest.MonkeyPatch, **given: str | None) -> None:
@@ -79,7 +79,7 @@ def raising(error: Exception) -> Callable[..., NoReturn]:
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Replace all checks by immediate answers, those given or else ok."""
 
-    def answer(**given: Callable[[], doctor._Findings]) -> None:
+    def answer(**given: Callable[[], doctor.Findings]) -> None:
         for name in NAMES:
             function = "_" + name.lower().replace("-", "_")
             say = given.get(function, said("fine"))
@@ -88,9 +88,9 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return answer
 
 
-def said(found: str, fix: str = "", state: State = "ok") -> Callable[[], doctor._Findings]:
-    def make() -> doctor._Findings:
-        findings = doctor._Findings()
+def said(found: str, fix: str = "", state: State = "ok") -> Callable[[], doctor.Findings]:
+    def make() -> doctor.Findings:
+        findings = doctor.Findings()
         if state == "ok":
             findings.ok(found)
         else:
@@ -120,7 +120,7 @@ def test_this_machine_passes_without_a_request_and_nothing_is_left(
 def test_checks_run_one_after_another(only: Callable[..., None], tmp_path: Path) -> None:
     made: list[str] = []
 
-    def packages() -> doctor._Findings:
+    def packages() -> doctor.Findings:
         made.append("packages")
         return said("fine")()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -15,12 +16,16 @@ from typing import Any
 import psutil
 import pytest
 
+from analyzer.batch.config import jobs_of
 from analyzer.batch.executors import ray as ray_module
 from analyzer.batch.executors import ray_cluster
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import Prepare
+from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
+from analyzer.batch.executors.station import Station
 from analyzer.batch.failure_policy import Phase
+from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
     Done,
     Failed,
@@ -35,6 +40,7 @@ from analyzer.batch.protocol import (
     Segment,
     Stopped,
 )
+from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import ClusterError
 from analyzer.settings import Settings
 from testkit.clusters import cluster
@@ -42,6 +48,8 @@ from testkit.media import numbered, write_video
 from tests.batch_faults import (
     SEGMENTS,
     acts,
+    cannot_load,
+    loads_forever,
     loses_its_parent_at_once,
     loses_its_parent_later,
     marked,
@@ -129,15 +137,49 @@ def test_a_lost_actor_is_replaced_and_its_job_continues(make: Make, slow_file: P
     events = before + until(executor, lambda events: ended(events, spec))
     check_done(spec, events)
     (moved,) = (event for event in events if isinstance(event, Moved))
-    assert moved.node and moved.node in moved.reason and "\n" not in moved.reason
+    assert (
+        moved.node and moved.reason == f"the worker on {moved.node} was lost: its process ended unexpectedly"
+    )
     assert len([event for event in events if isinstance(event, Placed)]) == 2
     again = [event for event in events if isinstance(event, Opened)][-1]
     assert list(again.completed) == segments(events[: events.index(moved)]), "it continues where it was"
     assert gone(children), "they die with their actor"
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
-@pytest.mark.parametrize("prepare", [loses_its_parent_at_once, loses_its_parent_later])
+def test_the_ledger_has_an_attempt_for_each_lost_machine(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    jobs = jobs_of([str(slow_file)], Settings(video=False), out=tmp_path / "out", report=())
+    executor, lost = make(1), list[int]()
+
+    def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
+        if name == "segment_committed" and facts["segment"] == 2 and not lost:
+            (worker,) = executor.workers()
+            lost.append(worker.pid or 0)
+            os.kill(lost[0], signal.SIGKILL)
+
+    outcome = Scheduler(jobs, executor, on_event=on_event).run()
+    assert outcome.done == 1 and outcome.well and lost
+    with Ledger(jobs.ledger, read_only=True) as ledger:
+        history = ledger.history(1)
+    first, second = history["attempts_list"]
+    assert (first["outcome"], first["error_kind"], second["outcome"]) == ("interrupted", "lost", "done")
+    assert "was lost" in first["error"] and history["attempts"] == 2 and history["interrupted"] == 0
+    assert [one["segment"] for one in history["segments_list"]] == list(range(SEGMENTS))
+    logged = [json.loads(line) for line in jobs.log.read_text().splitlines()]
+    (moved,) = (one for one in logged if one["event"] == "moved")
+    assert moved["attempt"] == 2 and moved["node"]
+    committed = [one["segment"] for one in logged if one["event"] == "segment_committed"]
+    assert committed == list(range(SEGMENTS)), "no segment is finished twice"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "workers"),
+    [
+        (loses_its_parent_at_once, 2),
+        pytest.param(loses_its_parent_at_once, 1, marks=pytest.mark.slow),
+        (loses_its_parent_later, 2),
+        pytest.param(loses_its_parent_later, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_an_actor_that_dies_after_a_segment_costs_nothing(
     prepare: Prepare, workers: int, make: Make, slow_file: Path, tmp_path: Path
 ) -> None:
@@ -152,7 +194,7 @@ def test_an_actor_that_dies_after_a_segment_costs_nothing(
     assert len([event for event in events if isinstance(event, Moved)]) == 1
 
 
-@pytest.mark.parametrize("graceful", [True, False])
+@pytest.mark.parametrize("graceful", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_removed_machine_costs_no_segment(
     graceful: bool, make: Make, machines: Any, slow_file: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +211,7 @@ def test_a_removed_machine_costs_no_segment(
         check_done(spec, of(spec, events))
 
 
+@pytest.mark.slow
 def test_a_station_that_does_not_answer_is_lost(
     make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +224,28 @@ def test_a_station_that_does_not_answer_is_lost(
     check_done(spec, events)
     (moved,) = (event for event in events if isinstance(event, Moved))
     assert "did not answer" in moved.reason
+
+
+def test_slots_follow_the_machines(make: Make, machines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless their number is configured."""
+    monkeypatch.setattr(ray_module, "_LOOK_UP_S", 0.5)
+    executor, fixed = make(0), make(1)
+
+    def look(slots: int) -> None:
+        until_slots = time.monotonic() + 60
+        while executor.slots != slots or len(executor.workers()) != slots:
+            assert time.monotonic() < until_slots, executor.workers()
+            assert list(executor.events(0.1)) == list(fixed.events(0)) == []
+
+    look(2)
+    node = machines.add_node(num_cpus=3, include_dashboard=False)
+    look(5)
+    assert executor.threads == 5
+    while any(worker.state is not WorkerState.IDLE for worker in executor.workers()[:4]):
+        assert list(executor.events(0.1)) == []
+    machines.remove_node(node)
+    look(2)
+    assert (fixed.slots, len(fixed.workers())) == (1, 1)
 
 
 def test_a_job_that_loses_every_station_fails(
@@ -282,6 +347,69 @@ def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Pa
     check_done(again, [*(Segment(0, number, 0, 0, 0) for number in opened.completed), *events])
 
 
+# --- how videos reach the machines ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2], ids=["whole", "spread"])
+def test_a_video_is_sent_to_machines_that_do_not_see_it(
+    workers: int, make: Make, machines: Any, tmp_path: Path
+) -> None:
+    """In several pieces, once to each machine, and nothing of it stays there."""
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(bytes(20 * 2**20))
+    path.write_bytes(marked(path, "slow"))
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    nodes = [
+        machines.add_node(num_cpus=4, include_dashboard=False, env_vars={"TMPDIR": str(folder)})
+        for folder in folders
+    ]
+    try:
+        executor = make(2, cpus=3, source="send", scratch=None)
+        while [worker.state for worker in executor.workers()] != [WorkerState.IDLE] * 2:
+            assert list(executor.events(0.1)) == []
+        spec = replace(slow(tmp_path / "out", path), resources=Resources(workers=workers))
+        executor.submit(spec)
+        before = until(executor, some(spec, 5))
+        copies = [copy for folder in folders for copy in folder.rglob("*.mp4")]
+        assert len(copies) == workers
+        assert all(copy.read_bytes() == path.read_bytes() for copy in copies)
+        sent = {copy: copy.stat().st_mtime_ns for copy in copies}
+        before += until(executor, some(spec, 1))
+        assert all(copy.stat().st_mtime_ns == when for copy, when in sent.items()), "each was sent once"
+        check_done(spec, before + until(executor, lambda events: ended(events, spec)))
+        until(executor, lambda events: not any(copy.exists() for copy in copies))
+    finally:
+        for node in nodes:
+            machines.remove_node(node)
+
+
+def test_a_shared_video_that_no_machine_sees_fails_alone(
+    make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = make(1, acts, source="shared")
+    spec, other = slow(tmp_path / "out", slow_file), job(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_module, "_source_files", lambda video: (SourceFile(slow_file, "0" * 64, 1),))
+        executor.submit(spec)
+        failed = until(executor, lambda events: ended(events, spec))[-1]
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("output", Phase.ANALYZE)
+    assert f"does not see {slow_file}" in failed.error
+    executor.submit(other)
+    assert isinstance(until(executor, lambda events: ended(events, other))[-1], Done)
+
+
+def test_segments_of_a_run_that_is_published_already_are_reported(tmp_path: Path) -> None:
+    """Their parts may be gone before they were packed; the files of the run follow."""
+    station, event = Station(1, str(tmp_path), None), Segment(1, 0, 2, 3, 4)
+    station._report(Opened(1, "key", (), 1, None))
+    station._report(event)
+    assert [(report.event, report.part) for report in station.poll(1, 0)][1:] == [(event, None)]
+    station.close()
+    assert not list(tmp_path.glob("*/station-*"))
+
+
 # --- jobs that are canceled, executors that are closed -------------------------------------------------
 
 
@@ -295,6 +423,25 @@ def test_a_job_that_waits_for_a_machine_can_be_canceled(make: Make, tmp_path: Pa
     assert not any((tmp_path / "out").iterdir()), "the folder is free again"
 
 
+def test_a_job_whose_models_are_being_loaded_can_be_canceled(make: Make, tmp_path: Path) -> None:
+    executor, spec = make(1, loads_forever), job(tmp_path / "out")
+    executor.submit(spec)
+    until(executor, lambda events: any(isinstance(event, Placed) for event in events))
+    executor.cancel(spec.job_id)
+    assert until(executor, lambda events: ended(events, spec)) == [Stopped(spec.job_id)]
+
+
+def test_a_machine_that_cannot_load_the_models_gets_no_jobs(make: Make, tmp_path: Path) -> None:
+    executor, spec = make(1, cannot_load), job(tmp_path / "out")
+    executor.submit(spec)
+    events = until(executor, lambda events: ended(events, spec))
+    failed = events[-1]
+    assert any(isinstance(event, Moved) for event in events), "another machine might have been able to"
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    assert "bad allocation" in failed.error
+
+
+@pytest.mark.slow
 def test_a_pending_station_holds_up_no_job(make: Make, slow_file: Path, tmp_path: Path) -> None:
     executor = make(4)
     specs = [slow(tmp_path / "out", slow_file) for _ in range(4)]
@@ -350,6 +497,23 @@ def test_a_machine_with_other_models_is_refused(
     (failed,) = until(executor, lambda events: ended(events, spec))
     assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
     assert "other models" in failed.error
+
+
+def test_a_cluster_that_is_gone_stops_all_jobs(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, spec = make(1, acts), job(tmp_path / "out", "deaf")
+    executor.submit(spec)
+    until(executor, at_work(spec))
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise ConnectionError("GCS is not available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_module.ray, "wait", fail)
+        with pytest.raises(ClusterError, match=r"does not answer any more .*GCS is not available"):
+            list(executor.events(0.1))
+    assert list(executor.events(0)) == [Stopped(spec.job_id)]
 
 
 def test_machines_alike_are_found(make: Make) -> None:

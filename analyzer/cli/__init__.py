@@ -37,6 +37,7 @@ from analyzer.cli.options import (
     chosen,
     complete_files,
     epilog,
+    executor_options,
     log_option,
     logging_to,
     preset_option,
@@ -536,15 +537,24 @@ def _exit_code(results: list[Any]) -> int:
     show_default=True,
     help="Folder of the runs and the ledger.",
 )
+@executor_options
+@click.option(
+    "--jobs",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The jobs file whose [executor] and settings are checked.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of lines.")
-def doctor(out: Path, *, as_json: bool) -> None:
-    """Check this machine and suggest fixes.
+def doctor(out: Path, executor: str | None, address: str | None, jobs: Path | None, *, as_json: bool) -> None:
+    """Check this machine, and a cluster, and suggest fixes.
 
-    Checks packages, FFmpeg, models, yt-dlp, disk, memory, ledger and clock, without using the network.
+    Checks packages, FFmpeg, models, yt-dlp, disk, memory, ledger and clock, without using the network. With
+    --executor ray, or a jobs file that says so, also the cluster: versions, models, disk, memory and clock
+    of each machine, and a small analysis.
     """
-    from analyzer.cli.doctor import show_checks
+    from analyzer.cli.doctor import chosen_cluster, show_checks
 
-    sys.exit(DONE if show_checks(out, as_json=as_json) else SOME_FAILED)
+    cluster = chosen_cluster(executor, address, jobs)
+    sys.exit(DONE if show_checks(out, cluster, as_json=as_json) else SOME_FAILED)
 
 
 def main() -> None:

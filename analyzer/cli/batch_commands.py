@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from analyzer.batch.config import EXECUTORS
 from analyzer.cli.options import (
     DONE,
     EXIT_CODES,
@@ -25,9 +24,11 @@ from analyzer.cli.options import (
     ChoiceList,
     Group,
     SectionOption,
+    check_address,
     chosen,
     complete_files,
     epilog,
+    executor_options,
     given,
     preset_option,
     settings_options,
@@ -138,16 +139,7 @@ _run_options = (
         type=_Duration(),
         help="Stop after this time, such as 6h; the next batch run continues.",
     ),
-    click.option(
-        "--executor",
-        type=click.Choice(EXECUTORS),
-        help="Analyze on this machine or on a Ray cluster.  [default: local]",
-    ),
-    click.option(
-        "--address",
-        metavar="auto | local | ray://HOST:10001",
-        help="The Ray cluster.  [default: auto, that of this machine]",
-    ),
+    executor_options,
     click.option(
         "--max-per-run",
         cls=SectionOption,
@@ -255,27 +247,19 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
             if unfit:
                 name = unfit[0].removesuffix("_s").replace("_", "-")
                 raise click.UsageError(f"--{name} cannot be combined with a jobs file: set it in the file")
-            return _checked_place(load_jobs(Path(sources[0]), **extra), place)
+            jobs = load_jobs(Path(sources[0]), **extra)
+            check_address(place.get("address"), jobs.executor)
+            return jobs
         filters = Filters(**{name: values.pop(name) for name in _FILTERS})
         own = {name: values.pop(name) for name in ("out", "ledger", "log", "report", "time_budget_s")}
         picked = {"max_per_run": values.pop("max_per_run"), "watch": values.pop("watch")}
         settings = chosen(preset, values)
         own["executor"] = ExecutorChoice(**place)
         jobs = jobs_of(sources, settings, filters=filters, workers=settings.workers, **own, **picked)
-        return _checked_place(jobs, place)
+        check_address(place.get("address"), jobs.executor)
+        return jobs
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-
-
-def _checked_place(jobs: Jobs, place: dict[str, str]) -> Jobs:
-    """Return the jobs if the flags fit their executor.
-
-    Raises:
-        click.UsageError: They do not.
-    """
-    if "address" in place and jobs.executor.kind != "ray":
-        raise click.UsageError("--address is for a cluster: add --executor ray")
-    return jobs
 
 
 @batch.command(epilog=epilog(_CODES))

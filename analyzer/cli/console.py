@@ -60,6 +60,7 @@ class Console:
         self._draws = not quiet and sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
         self._stage = ""
+        self._source = ""
         self._begun: Opened | None = None
         self._drawing = False
         self._done = 0
@@ -78,6 +79,7 @@ class Console:
         match event:
             case Started(source=source):
                 self._close_bar()
+                self._source = source
                 log.info("started %r", source)
             case Downloading():
                 bar = self._open_bar("downloading", one_line(event.source), event.total_bytes, "B")
@@ -107,7 +109,7 @@ class Console:
                 if self._lists_runs and not self._quiet and not self._as_json:
                     click.echo(describe(run))
                     if unchanged:
-                        click.echo(_unchanged(run))
+                        click.echo(_unchanged(run, self._source))
                 how = "unchanged" if unchanged else "finished"
                 log.info("%s %s: %s", how, run.folder, json.dumps(run.info["counts"]))
             case Failed(source=source, message=message):
@@ -232,11 +234,14 @@ def _saved_words(event: Opened, saved: int) -> str:
     return f"{saved} of {counted(event.segments, noun)} {'is' if saved == 1 else 'are'} saved"
 
 
-def _unchanged(run: Run) -> str:
+def _unchanged(run: Run, source: str) -> str:
+    """Say that a source was not analyzed again; a copy under another name is named, as the run is not."""
     when = str(run.info["analyzed_at"]).replace("T", " ")[:16]
+    name, known = Path(source).name, Path(run.info["source"]).name
+    same = "" if run.info["url"] or name == known else f"{one_line(name)} has the content of this video, "
     return (
-        f"  unchanged: already analyzed on {when} (UTC) with the same settings and models; use --again to "
-        "analyze it again"
+        f"  unchanged: {same}already analyzed on {when} (UTC) with the same settings and models; use --again "
+        "to analyze it again"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from analyzer.batch.config import EXECUTORS, ExecutorChoice
 from analyzer.errors import SettingsError
 from analyzer.settings import DEFAULT_PRESET, PRESETS, Option, Settings, options
 from analyzer.settings import Group as SettingsGroup
@@ -33,9 +34,11 @@ __all__ = [
     "Group",
     "InterruptedCommandError",
     "SectionOption",
+    "check_address",
     "chosen",
     "complete_files",
     "epilog",
+    "executor_options",
     "given",
     "log_option",
     "logging_to",
@@ -112,6 +115,18 @@ class SectionOption(click.Option):
 class Command(_NamesProgram):
     """A command of this program, with its options in sections: the common ones first."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take a file whose name begins with a dash for the mistake it is."""
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption:
+            for name in args:
+                if name.startswith("-") and Path(name).exists():
+                    raise click.UsageError(
+                        f"{name} reads as options: write ./{name} for the file of that name", ctx
+                    ) from None
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         many = any(isinstance(option, SectionOption) for option in self.get_params(ctx))
@@ -140,6 +155,15 @@ class Group(_NamesProgram, click.Group):
 
     command_class = Command
     group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their whole first sentence, which Click would cut to one line."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        shown = [(name, command) for name, command in commands if command and not command.hidden]
+        rows = [(name, command.get_short_help_str(_BOUNDLESS)) for name, command in shown]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
 
 
 _COMMON_HEADING = "Common options"
@@ -291,6 +315,31 @@ def chosen(preset: str, values: dict[str, Any], **fixed: Any) -> Settings:
         return Settings.from_preset(preset, **(fixed | given(values)))
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+
+
+def executor_options(command: Any) -> Any:
+    """Add the options that choose where videos are analyzed."""
+    address = click.option(
+        "--address",
+        metavar="auto | local | ray://HOST:10001",
+        help="The Ray cluster.  [default: auto, that of this machine]",
+    )
+    executor = click.option(
+        "--executor",
+        type=click.Choice(EXECUTORS),
+        help="Analyze on this machine or on a Ray cluster.  [default: local]",
+    )
+    return executor(address(command))
+
+
+def check_address(address: str | None, choice: ExecutorChoice) -> None:
+    """Check that --address is given for a cluster only.
+
+    Raises:
+        click.UsageError: It is not.
+    """
+    if address is not None and choice.kind != "ray":
+        raise click.UsageError("--address is for a cluster: add --executor ray")
 
 
 preset_option = click.option(

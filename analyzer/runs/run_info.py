@@ -301,7 +301,8 @@ def read_run_info(folder: Path) -> RunInfo:
     try:
         document = json.loads((folder / "run.json").read_bytes())
     except FileNotFoundError as error:
-        raise UnusableRunError(folder, "holds no finished run: analyze the video again") from error
+        reason = "holds no finished run: analyze the video again" if folder.exists() else "does not exist"
+        raise UnusableRunError(folder, reason) from error
     except OSError as error:
         reason = f"has a run.json that cannot be read ({error.strerror or error})"
         raise UnusableRunError(folder, reason) from error

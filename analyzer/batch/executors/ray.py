@@ -31,6 +31,7 @@ from ray.exceptions import RayError
 from analyzer.batch.config import Jobs
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.executors.local import Prepare
+from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray_cluster import (
     Needs,
     cause_of,
@@ -41,7 +42,7 @@ from analyzer.batch.executors.ray_cluster import (
     room,
 )
 from analyzer.batch.executors.spread import Spread, may_spread, worth_spreading
-from analyzer.batch.executors.station import Facts, Packed, Report, Station, models_hash_here
+from analyzer.batch.executors.station import Assignment, Facts, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
     FINAL,
@@ -61,12 +62,14 @@ from analyzer.batch.protocol import (
     encode,
 )
 from analyzer.batch.worker import published_run
-from analyzer.errors import MediaErrorKind, OutputError
+from analyzer.errors import ClusterError, MediaErrorKind, OutputError, SourceError
 from analyzer.runs.folders import run_folder
 from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore, part_stores
 from analyzer.runs.transfer import DamagedRunError, RunReceiver
 from analyzer.settings import Settings
+from analyzer.sources.types import Video
+from analyzer.util.atomic import reading_errors
 from analyzer.util.locks import run_lock
 
 __all__ = ["RayExecutor", "ray_executor"]
@@ -79,6 +82,8 @@ _POLL_S = 5.0
 """How often a station answers that has nothing to report."""
 _SILENT_S = 60.0
 """A station that has not answered for so long is lost."""
+_SUBMIT_S = 600.0
+"""Likewise, while it is sent a job with its segments."""
 _CANCEL_S = 1.5
 """A station whose job is canceled is ended after this time; its own process is, a little earlier."""
 _CLOSE_S = 2.0
@@ -92,6 +97,8 @@ _ACTORS_PER_S = 100
 """Among so many actors, each reports its progress once a second at most."""
 _PROGRESS_S = 0.5
 _STORING_S = 0.01
+_LONGEST_RANGE = 30
+"""Segments that a station is given at a time; simulated in `benchmarks/cluster.py`."""
 _MEDIA_KINDS = frozenset(MediaErrorKind)
 _OPEN = 0, 0
 """Of `JobSpec.segments`: open the video, no more."""
@@ -139,9 +146,13 @@ class _Job:
     """Stations lost since the last new segment."""
     segments: set[int] = field(default_factory=set)
     """Those reported."""
+    files: tuple[SourceFile, ...] | None = None
+    """The video's; None: not looked at."""
     opened: Opened | None = None
     spread: Spread | None = None
     """Which segments several stations analyze."""
+    visited: set[int] = field(default_factory=set)
+    """Numbers of the stations that may keep its files for further segments."""
     finishing: bool = False
     """Whether one of them has the whole job now, or is to get it."""
     over: bool = False
@@ -167,6 +178,18 @@ class _Unit:
     """Whether a station has begun it."""
 
 
+@dataclass
+class _Stored:
+    """What has become of a station's reports."""
+
+    events: list[JobEvent] = field(default_factory=list)
+    """Those that count now."""
+    pieces: list[bytes] = field(default_factory=list)
+    """Of the video's files, which the station wants."""
+    error: Exception | None = None
+    """Why nothing after the events could be written."""
+
+
 @dataclass(eq=False)
 class _Actor:
     """A station, as this process sees it."""
@@ -178,7 +201,7 @@ class _Actor:
     state: WorkerState = WorkerState.PENDING
     facts: Facts | None = None
     unit: _Unit | None = None
-    storing: Future[tuple[list[JobEvent], Exception | None]] | None = None
+    storing: Future[_Stored] | None = None
     """Writes what the last answer has brought."""
     since: float = field(default_factory=time.monotonic)
     """Of the state."""
@@ -245,7 +268,11 @@ class RayExecutor:
         self._connected = connect(address, cpus * slots or max(cpus, os.cpu_count() or 1))
         self._looked_up = time.monotonic()
         self._slots = slots or 1
-        self._look_up()
+        try:
+            self._look_up()
+        except BaseException:
+            self.close()
+            raise
 
     # -- as in `Executor`
 
@@ -295,11 +322,20 @@ class RayExecutor:
         self._assign()
 
     def events(self, timeout_s: float) -> Iterator[JobEvent]:
-        """As in `Executor`."""
+        """As in `Executor`.
+
+        Raises:
+            ClusterError: The cluster does not answer any more; all jobs have stopped.
+        """
         if not self._out and not self._closed:
             self._inside = True
             try:
                 self._step(timeout_s)
+            except (RayError, ConnectionError) as error:
+                self._stop_all()
+                raise ClusterError(
+                    f"the cluster does not answer any more ({cause_of(error)}): run the same command again"
+                ) from error
             finally:
                 self._inside = False
         while self._out:
@@ -307,6 +343,13 @@ class RayExecutor:
             if isinstance(event, FINAL):
                 del self._jobs[event.job_id]
             yield event
+
+    def _stop_all(self) -> None:
+        """Without a cluster nothing works on any job; finished segments are on the disk."""
+        self._actors.clear()
+        self._units.clear()
+        for job in self._jobs.values():
+            self._end(job, Stopped(job.id))
 
     def workers(self) -> list[WorkerStatus]:
         """As in `Executor`."""
@@ -362,6 +405,11 @@ class RayExecutor:
                 self._give_up(f"no worker can start on the cluster: {self._why_lost}")
             elif self._refused and not room(self._needs, usable) and room(self._needs, nodes):
                 self._give_up(next(iter(self._refused.values())))
+        alive = {node["NodeID"] for node in nodes}
+        for actor in list(self._actors):  # nothing else says so of one that is idle
+            if actor.state is WorkerState.IDLE and actor.facts and actor.facts.node_id not in alive:
+                self._remove(actor)
+        self._looked_up = time.monotonic()
         surplus = len(self._actors) - self._slots
         for actor in [each for each in self._actors if each.state is WorkerState.PENDING][: max(0, surplus)]:
             self._remove(actor)
@@ -392,10 +440,12 @@ class RayExecutor:
     def _next_range(self, actor: _Actor) -> _Unit | None:
         """Some segments of a job that is spread over several stations."""
         spread = [job for job in self._jobs.values() if job.spread is not None and job.ending is None]
-        workers = max(1, len(self._actors) // max(1, len(spread)))
+        share = max(1, len(self._actors) // max(1, len(spread)))
         for copies in (False, True):  # what another station may not finish, if there is nothing else
             for job in spread:
                 assert job.spread is not None
+                # Longer ranges would let a slow machine finish last.
+                workers = max(share, math.ceil(job.spread.missing / _LONGEST_RANGE / 3))
                 given = job.spread.backup(actor.node) if copies else job.spread.next(workers, actor.node)
                 if given is not None:
                     return _Unit(job, given)
@@ -403,24 +453,31 @@ class RayExecutor:
 
     def _begin(self, actor: _Actor, unit: _Unit) -> None:
         """Give a station something to do."""
+        try:
+            assignment = self._assignment(unit)
+            parts = [] if unit.segments is not None else [*map(ray.put, _finished_parts(unit.job.folder))]
+        except (OutputError, OSError) as error:
+            self._fail(unit.job, error)
+            return
+        actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
+        actor.become(WorkerState.STARTING)
+        actor.heard = time.monotonic()
+        actor.call = actor.handle.submit.remote(assignment, *parts)
+
+    def _assignment(self, unit: _Unit) -> Assignment:
+        """Raises OSError: The corrections cannot be read."""
         job, settings = unit.job, unit.job.spec.settings
         threads = min(self._needs.cpus, settings.threads or self._needs.cpus)
         resources = replace(job.spec.resources, workers=1, threads=threads)
         spec = replace(job.spec, resources=resources, segments=unit.segments)
         corrections = job.folder / CORRECTIONS_FILE
-        expected = self._models.get(spec.settings_hash)
-        if expected is None:
-            expected = self._models[spec.settings_hash] = models_hash_here(settings)
-        actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
-        actor.become(WorkerState.STARTING)
-        actor.heard = time.monotonic()
-        actor.call = actor.handle.submit.remote(
-            unit.number,
-            encode(spec),
-            expected,
-            corrections.read_bytes() if corrections.exists() else None,
-            *([] if unit.segments is not None else (ray.put(part) for part in _finished_parts(job.folder))),
-        )
+        made = corrections.read_bytes() if corrections.exists() else None
+        if spec.settings_hash not in self._models:
+            self._models[spec.settings_hash] = models_hash_here(settings)
+        if job.files is None:
+            job.files = _source_files(job.spec.video)
+        expected = self._models[spec.settings_hash]
+        return Assignment(unit.number, encode(spec), expected, made, job.files, self._source)
 
     # -- answers
 
@@ -432,22 +489,20 @@ class RayExecutor:
             ready, _ = ray.wait(list(calls), num_returns=1, timeout=wait_s)
             if ready:  # one after another would cost this process several times as much
                 ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
-            for call in ready:
-                self._answered(calls[call], call)
+            for call, answer in zip(ready, _answers(ready), strict=True):
+                self._answered(calls[call], answer)
         elif storing:
             wait_for_futures(storing, wait_s)
         else:
             time.sleep(wait_s)
         for actor in list(self._actors):
             if actor.storing is not None and actor.storing.done():
-                self._stored(actor, *actor.storing.result())
+                self._stored(actor, actor.storing.result())
 
-    def _answered(self, actor: _Actor, call: Any) -> None:
+    def _answered(self, actor: _Actor, answer: Any) -> None:
         actor.call = None
-        try:
-            answer = ray.get(call)
-        except RayError as error:
-            self._lost(actor, cause_of(error))
+        if isinstance(answer, RayError):
+            self._lost(actor, cause_of(answer))
             return
         actor.heard = time.monotonic()
         if actor.facts is None:
@@ -473,6 +528,8 @@ class RayExecutor:
         unit = actor.unit
         if unit.job.ending is None:
             unit.placed = True
+            if unit.segments is not None:
+                unit.job.visited.add(actor.number)
             self._out.append(Placed(unit.job.id, actor.node, unit.segments))
         self._poll(actor)
 
@@ -480,20 +537,22 @@ class RayExecutor:
         progress_s = max(_PROGRESS_S, len(self._actors) / _ACTORS_PER_S)
         actor.call = actor.handle.poll.remote(_POLL_S, progress_s)
 
-    def _stored(self, actor: _Actor, events: list[JobEvent], error: Exception | None) -> None:
+    def _stored(self, actor: _Actor, stored: _Stored) -> None:
         """What a station has reported is on the disk."""
         actor.storing = None
         actor.heard = time.monotonic()
         assert actor.unit is not None
         unit, ended = actor.unit, False
-        for event in events:
+        for piece in stored.pieces:
+            actor.handle.give.remote(piece)
+        for event in stored.events:
             if isinstance(event, FINAL):
                 ended = True
                 actor.unit, actor.unwanted_at = None, None
                 actor.become(WorkerState.IDLE)
             self._reported(actor, unit, event)
-        if error is not None:
-            self._fail(unit.job, error)
+        if stored.error is not None:
+            self._fail(unit.job, stored.error)
         if ended:
             self._settle(unit.job)
         else:
@@ -511,6 +570,12 @@ class RayExecutor:
                 job.ending = event  # it was too late to cancel it
         elif isinstance(event, SegmentsDone) or (isinstance(event, Stopped) and unit.segments is not None):
             self._segments_done(unit)
+        elif isinstance(event, Failed) and (event.kind == "no_space" or event.phase is Phase.LOAD):
+            problem = f"{actor.node} cannot analyze videos: {event.error}"  # this or any other
+            self._out.append(Moved(job.id, actor.node, problem))
+            unit.placed = False
+            self._refuse(actor, problem)
+            self._hand_back(unit)
         elif isinstance(event, FINAL):
             if isinstance(event, Failed) and event.kind in _MEDIA_KINDS:
                 PartStore(job.folder, "").clear()  # another attempt would end the same way
@@ -598,6 +663,9 @@ class RayExecutor:
             job.over = True
             job.lock.close()  # whoever receives the event may lock the folder
             self._out.append(job.ending)
+            for actor in self._actors:
+                if actor.number in job.visited:
+                    actor.handle.release.remote(job.id)
 
     # -- lost stations
 
@@ -607,8 +675,10 @@ class RayExecutor:
         for actor in list(self._actors):
             if actor.unwanted_at is not None and now - actor.unwanted_at > _CANCEL_S:
                 self._drop(actor)
-            elif actor.call is not None and actor.facts is not None and now - actor.heard > _SILENT_S:
-                self._lost(actor, f"it did not answer for {_SILENT_S:g} s")
+            elif actor.call is not None and actor.unit is not None:
+                patience_s = _SILENT_S if actor.unit.placed else _SUBMIT_S
+                if now - actor.heard > patience_s:
+                    self._lost(actor, f"it did not answer for {patience_s:g} s")
 
     def _remove(self, actor: _Actor) -> None:
         """End a station, and settle what it worked on."""
@@ -675,6 +745,30 @@ class RayExecutor:
             self._end(job, Failed(job.id, "start", Phase.LOAD, problem))
 
 
+def _answers(calls: Sequence[Any]) -> list[Any]:
+    """What has been answered, or the error of a call."""
+    try:  # one after another would cost this process twice as much
+        return list(ray.get(list(calls)))
+    except RayError:
+        return [_answer(call) for call in calls]
+
+
+def _answer(call: Any) -> Any:
+    try:
+        return ray.get(call)
+    except RayError as error:
+        return error
+
+
+def _source_files(video: Video) -> tuple[SourceFile, ...]:
+    """The files of a video that can be read here; the analysis says what is wrong with others."""
+    found = []
+    for path in (*video.paths, *([video.audio_path] if video.audio_path else [])):
+        with contextlib.suppress(SourceError, OSError):
+            found.append(SourceFile.of(path))
+    return tuple(found)
+
+
 def _finished_parts(folder: Path) -> Iterator[Packed]:
     """The finished segments in a run's folder, of whatever analysis."""
     for store in part_stores(folder):
@@ -682,31 +776,43 @@ def _finished_parts(folder: Path) -> Iterator[Packed]:
             yield Packed(store.key, segment, store.pack(segment))
 
 
-def _store(job: _Job, reports: Sequence[Report]) -> tuple[list[JobEvent], Exception | None]:
-    """Write what a station has reported to the disk; returns the events up to the first that could not be."""
-    events: list[JobEvent] = []
+def _store(job: _Job, reports: Sequence[Report]) -> _Stored:
+    """Write what a station has reported to the disk, and read what it wants."""
+    stored = _Stored()
     try:
         for report in reports:
-            if report.files:
-                _clear(job.staging)  # perhaps from a station that was lost
-                job.receiver = RunReceiver(job.staging, report.files)
-            if report.piece is not None and job.receiver is not None:
-                job.receiver.receive(report.piece)
-            if report.part is not None:
-                PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
-            if isinstance(report.event, Done) and isinstance(job.ending, Stopped | None):
-                if job.receiver is None:
-                    raise DamagedRunError("a run has no files")
-                job.receiver.publish(job.folder, job.spec.video)
-                events.append(replace(report.event, run=job.folder.name))
-            elif isinstance(report.event, Opened):
-                stored = PartStore(job.folder, report.event.parts_key).segments()
-                events.append(replace(report.event, completed=tuple(stored)))
-            elif report.event is not None:
-                events.append(report.event)
+            _store_one(job, report, stored)
     except Exception as error:  # noqa: BLE001 - it fails its job and no other
-        return events, error
-    return events, None
+        stored.error = error
+    return stored
+
+
+def _store_one(job: _Job, report: Report, stored: _Stored) -> None:
+    if report.wanted is not None and job.files is not None:
+        path = job.files[report.wanted.file].path
+        with reading_errors(path), path.open("rb") as file:
+            file.seek(report.wanted.offset)
+            stored.pieces.append(file.read(report.wanted.size))
+    if report.files:
+        _clear(job.staging)  # perhaps from a station that was lost
+        job.receiver = RunReceiver(job.staging, report.files)
+    if report.piece is not None and job.receiver is not None:
+        job.receiver.receive(report.piece)
+    if report.part is not None:
+        PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
+    match report.event:
+        case None:
+            pass
+        case Done() if isinstance(job.ending, Stopped | None):
+            if job.receiver is None:
+                raise DamagedRunError("a run has no files")
+            job.receiver.publish(job.folder, job.spec.video)
+            stored.events.append(replace(report.event, run=job.folder.name))
+        case Opened():
+            completed = tuple(PartStore(job.folder, report.event.parts_key).segments())
+            stored.events.append(replace(report.event, completed=completed))
+        case _:
+            stored.events.append(report.event)
 
 
 def _clear(folder: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from analyzer.batch.executors.station import Facts, facts, models_hash_here, versions
@@ -63,12 +63,12 @@ def connect(address: str, cpus: int) -> bool:
     if ray.is_initialized():
         return False
     options: dict[str, Any] = {}
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # its warnings would go to the terminal
     _check_answers(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     logging.getLogger("ray").setLevel(logging.ERROR)
+    _keep_off_stdout()
     for last in (False, True):
         try:
             with _own_signal_handlers():
@@ -80,6 +80,14 @@ def connect(address: str, cpus: int) -> bool:
         else:
             break
     return True
+
+
+def _keep_off_stdout() -> None:
+    """Ray prints a paragraph for each worker that it loses, also without ``log_to_driver``."""
+    import ray._private.worker as internal
+
+    if hasattr(internal, "print_to_stdstream"):  # no public switch in Ray 2.60
+        internal.print_to_stdstream = lambda *arguments, **options: None
 
 
 def _check_answers(address: str) -> None:
@@ -112,11 +120,20 @@ def _why_not(address: str, error: Exception) -> str:
         return f"addresses such as {address} need Ray's client: pip install 'audience-analyzer[ray]'"
     if address == "local":
         return f"Ray cannot be started on this machine ({_first_line(text)}): run doctor --executor ray"
+    if isinstance(error, AuthenticationError) or "auth_token" in text:
+        return (
+            f"the cluster at {address} asks for its token: set RAY_AUTH_MODE=token, and copy "
+            "~/.ray/auth_token from its head, or set RAY_AUTH_TOKEN"
+        )
     if address == "auto" and "multiple" in text:
         return "several Ray clusters run on this machine: name one with --address HOST:PORT"
     if address == "auto":
         return "no Ray cluster runs on this machine: start one (ray start --head), or name one with --address"
-    return f"no Ray cluster answers at {address} ({_first_line(text)}): see docs/cluster.md"
+    return (
+        f"the Ray cluster at {address} cannot be joined ({_first_line(text)}): check that this machine has "
+        "its token (RAY_AUTH_MODE=token, ~/.ray/auth_token) and is one of its machines, or use "
+        "ray://HOST:10001"
+    )
 
 
 def _first_line(text: str) -> str:
@@ -206,13 +223,19 @@ def _answer(settings: list[Settings]) -> tuple[Facts, list[str]]:
     return facts(), [models_hash_here(one) for one in settings]
 
 
+_CAUSES = {
+    "low on memory": "its machine ran out of memory",
+    "node has died": "its machine is gone",
+    "worker process has died": "its process ended unexpectedly",
+}
+"""What Ray writes, in paragraphs of advice, and what it means."""
+
+
 def cause_of(error: BaseException) -> str:
     """Return in a few words why Ray has lost something."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         return _first_line(f"{type(error.cause).__name__}: {error.cause}")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # The first lines name the actor; the reason comes last, with advice after it.
-    telling = next(
-        (line for line in reversed(lines) if not line.startswith(("[", "File", "~", "^"))), "no reason given"
-    )
-    return telling.split(". Some common causes")[0][:300]
+    text = str(error)
+    known = next((meaning for words, meaning in _CAUSES.items() if words in text), None)
+    # The first lines name the actor; the reason comes last.
+    return known or _first_line("\n".join(reversed(text.splitlines())))

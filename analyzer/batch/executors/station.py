@@ -9,6 +9,7 @@ station, and neither the station nor any other job.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import shutil
@@ -24,18 +25,22 @@ from queue import Empty, SimpleQueue
 
 import analyzer
 from analyzer.batch.executors.local import LocalExecutor, Prepare
+from analyzer.batch.executors.node_files import SourceFile, found_here, provided
+from analyzer.batch.failure_policy import Phase, failure_of
 from analyzer.batch.protocol import (
     FINAL,
     Done,
+    Failed,
     JobEvent,
     JobSpec,
     Opened,
     Progress,
     Segment,
+    SegmentsDone,
     Stopped,
     decode_command,
 )
-from analyzer.errors import AnalyzerError, OutputError
+from analyzer.errors import AnalyzerError, OutputError, StoppedError
 from analyzer.runs.folders import run_name
 from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore
@@ -43,7 +48,7 @@ from analyzer.runs.transfer import Piece, RunFile, pieces, run_files
 from analyzer.settings import Settings
 from analyzer.util.locks import file_lock, is_locked
 
-__all__ = ["Facts", "Packed", "Report", "Station", "facts", "models_hash_here", "versions"]
+__all__ = ["Assignment", "Facts", "Packed", "Report", "Station", "facts", "models_hash_here", "versions"]
 
 _MOST_BYTES = 32 * 2**20
 """The most that waits for the batch to fetch it, and the most that one answer holds, apart from one item."""
@@ -80,6 +85,34 @@ class Packed:
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """What a station is to do."""
+
+    number: int
+    """Unique; larger than those before."""
+    spec: bytes
+    """An encoded `JobSpec`, with the paths of the batch's machine."""
+    models: str
+    """`models_hash_here` of the batch's machine."""
+    corrections: bytes | None
+    """Of the run."""
+    files: tuple[SourceFile, ...]
+    """The video's."""
+    delivery: str
+    """How files reach the station, one of `analyzer.batch.config.ExecutorChoice.source`."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A stretch of a file of the video, which the batch is to send."""
+
+    file: int
+    """Number among those of the assignment."""
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
 class Report:
     """One item of what a station reports."""
 
@@ -90,6 +123,7 @@ class Report:
     """Of the published run."""
     piece: Piece | None = None
     """Of one of these files; all of them come before `Done`."""
+    wanted: Wanted | None = None
 
 
 def versions() -> dict[str, str]:
@@ -140,6 +174,12 @@ class Station:
         """Of what was canceled last, which may not have begun."""
         self._reports = _Reports()
         self._run, self._key = Path(), ""
+        self._pieces: SimpleQueue[bytes] = SimpleQueue()
+        self._copies: dict[Path, Path] = {}
+        """Of files of a job, by their paths on the batch's machine."""
+        self._copies_of = 0
+        """The job's id."""
+        self._copies_held = contextlib.ExitStack()
         # The system kills a process when the thread that started it ends, so that thread must not.
         threading.Thread(target=self._supervise, name="station", daemon=True).start()
 
@@ -147,39 +187,112 @@ class Station:
         """Return where the station is, and what it runs on."""
         return replace(facts(), problem=self._problem)
 
-    def submit(
-        self,
-        number: int,
-        raw: bytes,
-        expected_models: str | None,
-        corrections: bytes | None,
-        *parts: Packed,
-    ) -> str | None:
+    def submit(self, assignment: Assignment, *parts: Packed) -> str | None:
         """Begin a job; the station has none.
 
         Args:
-            number: Unique; larger than those before.
-            raw: An encoded `JobSpec`, with paths that this machine sees.
-            expected_models: `models_hash_here` of the batch's machine.
-            corrections: The corrections of the run.
+            assignment: The job.
             parts: Its finished segments.
 
         Returns:
             Why this machine cannot run it; None: it runs.
         """
-        spec = decode_command(raw)
+        spec = decode_command(assignment.spec)
         assert isinstance(spec, JobSpec)
-        if (here := models_hash_here(spec.settings)) != expected_models:
-            return f"it has other models ({here})"
+        if (here := models_hash_here(spec.settings)) != assignment.models:
+            return f"has other models ({here}) than the batch's machine ({assignment.models})"
+        if self._copies_of != spec.job_id:
+            self._release()
+            self._copies_of = spec.job_id
+        absent = [
+            file
+            for file in assignment.files
+            if file.path not in self._copies and (assignment.delivery == "send" or not found_here(file))
+        ]
+        if absent and assignment.delivery == "shared":
+            node, path = platform.node(), absent[0].path
+            problem = f"{node} does not see {path}: share its folder, or set [executor] source to auto"
+            self._reports.put(Report(Failed(spec.job_id, "output", Phase.ANALYZE, problem)), 0)
+            return None
         shutil.rmtree(self._folder / "out", ignore_errors=True)
         run = self._run = self._folder / "out" / run_name(spec.video.title, spec.video.video_id)
         run.mkdir(parents=True)
         for part in parts:
             PartStore(run, part.key).unpack(part.content, part.segment)
-        if corrections is not None:
-            (run / CORRECTIONS_FILE).write_bytes(corrections)
-        self._commands.put((number, replace(spec, out=self._folder / "out")))
+        if assignment.corrections is not None:
+            (run / CORRECTIONS_FILE).write_bytes(assignment.corrections)
+        spec = replace(spec, out=self._folder / "out")
+        if absent:
+            self._pieces = SimpleQueue()
+            arguments = assignment, spec, absent
+            threading.Thread(target=self._fetch, args=arguments, name="fetch", daemon=True).start()
+        else:
+            self._start(assignment.number, spec)
         return None
+
+    def _start(self, number: int, spec: JobSpec) -> None:
+        """Begin a job whose files are on this machine."""
+        video, copies = spec.video, self._copies
+        if video.fetched and spec.settings.keep_download:  # the analysis moves them away
+            kept = self._folder / "out" / "download"
+            kept.mkdir()
+            for path in (*video.paths, *([video.audio_path] if video.audio_path else [])):
+                (kept / path.name).symlink_to(copies.get(path, path))
+                copies = copies | {path: kept / path.name}
+        audio = None if video.audio_path is None else copies.get(video.audio_path, video.audio_path)
+        paths = tuple(copies.get(path, path) for path in video.paths)
+        self._commands.put((number, replace(spec, video=replace(video, paths=paths, audio_path=audio))))
+
+    def _fetch(self, assignment: Assignment, spec: JobSpec, absent: list[SourceFile]) -> None:
+        """Receive files from the batch's machine, unless another station of this machine has."""
+        number = assignment.number
+
+        def receive(file: int, offset: int, size: int) -> bytes:
+            self._reports.put(Report(wanted=Wanted(file, offset, size)), 0)
+            while not is_cancelled():
+                with contextlib.suppress(Empty):
+                    return self._pieces.get(timeout=_POLL_S)
+            raise StoppedError("the job was canceled")
+
+        def is_cancelled() -> bool:
+            return self._cancelled == number
+
+        with contextlib.ExitStack() as stack:
+            try:
+                copies = {
+                    file.path: stack.enter_context(
+                        provided(
+                            self._folder.parent / "files",
+                            file,
+                            functools.partial(receive, assignment.files.index(file)),
+                            is_cancelled,
+                        )
+                    )
+                    for file in absent
+                }
+            except StoppedError:
+                self._reports.put(Report(Stopped(spec.job_id)), 0)
+                return
+            except Exception as error:  # noqa: BLE001 - one video must not end the station
+                failure = failure_of(error, Phase.ANALYZE)
+                event = Failed(spec.job_id, failure.kind, failure.phase, failure.error)
+                self._reports.put(Report(event), 0)
+                return
+            self._copies, self._copies_held = copies, stack.pop_all()
+        self._start(number, spec)
+
+    def release(self, job_id: int) -> None:
+        """Keep the files of a job no longer."""
+        if job_id == self._copies_of:
+            self._release()
+
+    def _release(self) -> None:
+        self._copies_of, self._copies = 0, {}
+        self._copies_held.close()
+
+    def give(self, piece: bytes) -> None:
+        """Receive what was `Report.wanted`."""
+        self._pieces.put(piece)
 
     def poll(self, timeout_s: float, progress_s: float) -> list[Report]:
         """Return what has happened, as soon as something has; after a time nothing: it is alive.
@@ -199,6 +312,7 @@ class Station:
         """Leave nothing on the machine; the actor is killed next."""
         self._reports.fail("it was closed")
         self._held.close()
+        self._release()
 
     # -- in a thread of its own
 
@@ -236,8 +350,9 @@ class Station:
             case Opened():
                 self._key = event.parts_key
             case Segment():
-                packed = PartStore(self._run, self._key).pack(event.segment)
-                part = Packed(self._key, event.segment, packed)
+                with contextlib.suppress(OutputError):  # the run is published already, and its parts removed
+                    packed = PartStore(self._run, self._key).pack(event.segment)
+                    part = Packed(self._key, event.segment, packed)
             case Done():
                 run = out / event.run
                 files = run_files(run, downloads=False)
@@ -246,6 +361,8 @@ class Station:
                     self._reports.put(Report(piece=piece), len(piece.content))
         if isinstance(event, FINAL):
             shutil.rmtree(out, ignore_errors=True)
+            if not isinstance(event, SegmentsDone):  # perhaps there are more segments for this machine
+                self._release()
         self._reports.put(Report(event, part), len(part.content) if part else 0)
 
 

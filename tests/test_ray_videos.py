@@ -1,0 +1,211 @@
+"""Real videos and models on a Ray cluster: the results are those of processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import psutil
+import pytest
+
+from analyzer.batch.config import load_jobs
+from analyzer.batch.executors.base import Executor, WorkerState
+from analyzer.batch.executors.local import LocalExecutor
+from analyzer.batch.executors.ray import RayExecutor
+from analyzer.batch.log import OnEvent, ignore
+from analyzer.batch.outcome import Outcome
+from analyzer.batch.protocol import FINAL, Done, JobEvent, Resources
+from analyzer.batch.run import run_batch
+from testkit import faults
+from testkit.clusters import cluster
+from testkit.demo import portraits
+from testkit.faults import Bench, Result, make_video
+from tests.batch_faults import marked, with_models
+from tests.test_batch_executors import job, video
+
+MEMORY_MB = 100
+FAULTS = "well", "crash", "memory", "well"
+
+
+def bench_of(folder: Path, *seconds: float, **how: Any) -> Bench:
+    videos = folder / "videos"
+    videos.mkdir(parents=True)
+    made = [
+        make_video(videos / f"talk-{number}.mp4", length, number, sound=number % 2 == 1)
+        for number, length in enumerate(seconds)
+    ]
+    # The frames of an annotated video depend on how many threads encode it.
+    settings = how.pop("settings", faults.SETTINGS) + "threads = 1\n"
+    return Bench(folder / "bench", made, gone_s=10, settings=settings, **how)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Two short videos, one with sound."""
+    return bench_of(tmp_path_factory.mktemp("pair"), 5, 6)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A video of many segments."""
+    settings = faults.SETTINGS.replace("segment = 2", "segment = 1")
+    return bench_of(tmp_path_factory.mktemp("long"), 9, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Any]:
+    """Two of them, each with room for two stations."""
+    with cluster(2, 2) as made:
+        yield made
+
+
+def on_ray(bench: Bench, slots: int, on_event: OnEvent = ignore, **more: Any) -> tuple[Path, Outcome]:
+    """Run a batch on the cluster; returns its output folder."""
+    out = bench.fresh()
+    jobs = load_jobs(bench.jobs, out=out)
+    known = {"cpus": 1, "memory_mb": MEMORY_MB, "scratch": out.with_name(f"{out.name}-scratch")}
+    with contextlib.closing(RayExecutor(slots, **known | more)) as executor:
+        while any(worker.state is not WorkerState.IDLE for worker in executor.workers()):
+            assert list(executor.events(0.1)) == []
+        return out, run_batch(jobs, executor=executor, on_event=on_event)
+
+
+@pytest.fixture(autouse=True)
+def share_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many processes and threads a job has is no result."""
+    shares = "settings.threads", "settings.workers"
+    monkeypatch.setattr(faults, "MAY_DIFFER", faults.MAY_DIFFER + shares)
+
+
+def compare(out: Path, bench: Bench) -> None:
+    result = Result("", "", "")
+    result.compare(out, bench.reference)
+    result.analyzed_twice(out)
+    assert "\n".join(result.words) == ""
+
+
+def nodes_of(out: Path) -> dict[str, int]:
+    return {one["node"]: 1 for one in faults.events(out, "placed")}
+
+
+@pytest.mark.parametrize(
+    "actors", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
+)
+def test_results_do_not_depend_on_the_executor(actors: int, pair: Bench, machines: Any) -> None:
+    out, outcome = on_ray(pair, actors)
+    assert outcome.done == 2
+    compare(out, pair)
+
+
+def test_a_video_in_segments_over_machines_has_the_same_results(long: Bench, machines: Any) -> None:
+    out, outcome = on_ray(long, 2)
+    assert outcome.done == 1
+    placed = [one["segments"] for one in faults.events(out, "placed")]
+    assert placed[0] == [0, 0] and placed[-1] is None and len(placed) > 4
+    compare(out, long)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graceful", [True, False])
+def test_a_machine_that_leaves_changes_no_result(graceful: bool, long: Bench, machines: Any) -> None:
+    """One of two, each with room for one station."""
+    node, other = (machines.add_node(num_cpus=4, include_dashboard=False) for _ in range(2))
+    left: list[str] = []
+
+    def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
+        if name == "segment_committed" and facts["segment"] == 0 and not left:
+            left.append(node.node_id)
+            machines.remove_node(node, allow_graceful=graceful)
+
+    out, outcome = on_ray(long, 2, on_event=on_event, cpus=3, source="send")
+    machines.remove_node(other)
+    assert outcome.done == 1 and left
+    assert graceful or faults.events(out, "moved")  # a worker may finish what it does meanwhile
+    compare(out, long)
+
+
+def test_images_are_sent_too(tmp_path: Path, machines: Any) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, portrait in enumerate(portraits()):
+        cv2.imwrite(str(folder / f"{number}.png"), portrait[:, :, ::-1])
+    bench = Bench(tmp_path / "bench", [folder], settings="threads = 1\nformat = ['csv', 'parquet']\n")
+    out, outcome = on_ray(bench, 1, source="send")
+    assert outcome.done == 1
+    compare(out, bench)
+
+
+def test_videos_fail_as_they_do_in_processes_of_this_machine(tmp_path: Path, machines: Any) -> None:
+    """One crashes its process, one takes all memory; the others are done."""
+    videos = [make_video(tmp_path / f"{number}.mp4", 2, number) for number in range(len(FAULTS))]
+    for path, fault in zip(videos, FAULTS, strict=True):
+        if fault != "well":
+            path.write_bytes(marked(path, fault))
+    tables = "[limits]\nmemory_mb = 1500\ncrashes = 1\n"
+    bench = Bench(tmp_path / "bench", videos, settings=faults.SETTINGS, tables=tables)
+    found = []
+    for executor in (
+        LocalExecutor(2, 2, prepare=with_models),
+        RayExecutor(2, cpus=1, memory_mb=MEMORY_MB, prepare=with_models),
+    ):
+        out = bench.fresh()
+        with contextlib.closing(executor):
+            run_batch(load_jobs(bench.jobs, out=out), executor=executor)
+        with contextlib.closing(sqlite3.connect(out / faults.LEDGER)) as db:
+            columns = "title, state, error_kind, error, attempts"
+            found.append(db.execute(f"SELECT {columns} FROM videos ORDER BY id").fetchall())
+    assert found[0] == found[1]
+    assert [row[1:3] for row in found[1]] == [
+        ("done", None),
+        ("abandoned", "crash"),
+        ("abandoned", "memory"),
+        ("done", None),
+    ]
+
+
+def test_a_worker_has_the_threads_of_its_actor(pair: Bench, machines: Any) -> None:
+    """As many as a process of this machine has with as many threads."""
+    spec = replace(
+        job(pair.fresh()), video=replace(video(), paths=(pair.folder.parent / "videos/talk-0.mp4",))
+    )
+    most = []
+    for executor in (LocalExecutor(1, 1), RayExecutor(1, cpus=1, memory_mb=MEMORY_MB)):
+        seen = [0]
+        resources = Resources(workers=1, threads=1)
+        with contextlib.closing(executor):
+            executor.submit(replace(spec, out=pair.fresh(), resources=resources))
+            events: list[JobEvent] = []
+            while not (events and isinstance(events[-1], FINAL)):
+                events += executor.events(0.05)
+                seen += [thread_count(worker.pid, executor) for worker in executor.workers()]
+        assert isinstance(events[-1], Done)
+        most.append(max(seen))
+    assert most[1] <= most[0] + 1
+
+
+def thread_count(pid: int | None, executor: Executor) -> int:
+    """Of the process that analyzes: a worker's own, or the one of an actor."""
+    with contextlib.suppress(psutil.Error, IndexError):
+        process = psutil.Process(pid)
+        one = process if isinstance(executor, LocalExecutor) else process.children()[0]
+        return int(one.num_threads())
+    return 0
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_killed_ten_times_loses_nothing(pair: Bench, machines: Any) -> None:
+    tables = f"[executor]\nkind = 'ray'\naddress = '{machines.address}'\ncpus = 1\nmemory_mb = {MEMORY_MB}\n"
+    videos = sorted((pair.folder.parent / "videos").iterdir())
+    settings, top = faults.SETTINGS + "threads = 1\n", "workers = 2\nreport = ['html']\n"
+    bench = Bench(pair.folder / "ray", videos, settings=settings, top=top, tables=tables, gone_s=10)
+    ended = bench.run(bench.fresh())
+    assert ended.code == faults.DONE, ended.error
+    bench.__dict__["whole"] = pair.reference, ended.seconds
+    result = faults.kills(bench, 10)
+    assert "\n".join(result.words) == ""
+    assert result.numbers["kills"] == 10
