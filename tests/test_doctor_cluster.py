@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from ray.exceptions import AuthenticationError, RaySystemError
 
 from analyzer import doctor_cluster
 from analyzer.batch.config import ExecutorChoice
 from analyzer.batch.executors import choice
+from analyzer.batch.executors.ray_cluster import _why_not
 from analyzer.cli import cli
 from analyzer.cli.options import DONE, SOME_FAILED, USAGE
 from analyzer.doctor import Check
@@ -164,3 +166,24 @@ def test_a_cluster_of_two_machines_passes() -> None:
     assert {check.state for check in checks} == {"ok"}, checks
     assert "2 machines" in checks[0].found and "room for 2" in checks[1].found
     assert "a small video on " in checks[-1].found and time.monotonic() - began < 200
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "words"),
+    [
+        ("auto", ConnectionError("Could not find any running Ray instance."), "ray start --head"),
+        ("auto", ConnectionError("Found multiple active Ray instances: {...}"), "--address HOST:PORT"),
+        ("local", Exception("The current node timed out"), "cannot be started on this machine"),
+        (
+            "a:6379",
+            ConnectionError("Failed to connect to Ray cluster"),
+            "has its token",
+        ),
+        ("a:6379", AuthenticationError("no"), "copy ~/.ray/auth_token from its head"),
+        ("a:6379", RuntimeError("Version mismatch: The cluster was started with"), "install the same on all"),
+        ("ray://a:1", RaySystemError("Ray Client requires pip package `ray[client]`"), "pip install"),
+    ],
+)
+def test_why_a_cluster_cannot_be_used_is_one_sentence(address: str, error: Exception, words: str) -> None:
+    sentence = _why_not(address, error)
+    assert words in sentence and "\n" not in sentence

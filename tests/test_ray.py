@@ -23,6 +23,7 @@ from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
+from analyzer.batch.executors.station import Station
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
@@ -47,6 +48,8 @@ from testkit.media import numbered, write_video
 from tests.batch_faults import (
     SEGMENTS,
     acts,
+    cannot_load,
+    loads_forever,
     loses_its_parent_at_once,
     loses_its_parent_later,
     marked,
@@ -168,8 +171,15 @@ def test_the_ledger_has_an_attempt_for_each_lost_machine(make: Make, slow_file: 
     assert committed == list(range(SEGMENTS)), "no segment is finished twice"
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
-@pytest.mark.parametrize("prepare", [loses_its_parent_at_once, loses_its_parent_later])
+@pytest.mark.parametrize(
+    ("prepare", "workers"),
+    [
+        (loses_its_parent_at_once, 2),
+        pytest.param(loses_its_parent_at_once, 1, marks=pytest.mark.slow),
+        (loses_its_parent_later, 2),
+        pytest.param(loses_its_parent_later, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_an_actor_that_dies_after_a_segment_costs_nothing(
     prepare: Prepare, workers: int, make: Make, slow_file: Path, tmp_path: Path
 ) -> None:
@@ -184,7 +194,7 @@ def test_an_actor_that_dies_after_a_segment_costs_nothing(
     assert len([event for event in events if isinstance(event, Moved)]) == 1
 
 
-@pytest.mark.parametrize("graceful", [True, False])
+@pytest.mark.parametrize("graceful", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_removed_machine_costs_no_segment(
     graceful: bool, make: Make, machines: Any, slow_file: Path, tmp_path: Path
 ) -> None:
@@ -201,6 +211,7 @@ def test_a_removed_machine_costs_no_segment(
         check_done(spec, of(spec, events))
 
 
+@pytest.mark.slow
 def test_a_station_that_does_not_answer_is_lost(
     make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,7 +350,7 @@ def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Pa
 # --- how videos reach the machines ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [1, 2], ids=["whole", "spread"])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2], ids=["whole", "spread"])
 def test_a_video_is_sent_to_machines_that_do_not_see_it(
     workers: int, make: Make, machines: Any, tmp_path: Path
 ) -> None:
@@ -374,16 +385,29 @@ def test_a_video_is_sent_to_machines_that_do_not_see_it(
             machines.remove_node(node)
 
 
-def test_a_machine_that_does_not_see_a_shared_video_is_refused(
+def test_a_shared_video_that_no_machine_sees_fails_alone(
     make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = SourceFile(slow_file, "0" * 64, 1)
-    monkeypatch.setattr(ray_module, "_source_files", lambda video: (other,))
-    executor, spec = make(1, source="shared"), slow(tmp_path / "out", slow_file)
-    executor.submit(spec)
-    (failed,) = until(executor, lambda events: ended(events, spec))
-    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    executor = make(1, acts, source="shared")
+    spec, other = slow(tmp_path / "out", slow_file), job(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_module, "_source_files", lambda video: (SourceFile(slow_file, "0" * 64, 1),))
+        executor.submit(spec)
+        failed = until(executor, lambda events: ended(events, spec))[-1]
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("output", Phase.ANALYZE)
     assert f"does not see {slow_file}" in failed.error
+    executor.submit(other)
+    assert isinstance(until(executor, lambda events: ended(events, other))[-1], Done)
+
+
+def test_segments_of_a_run_that_is_published_already_are_reported(tmp_path: Path) -> None:
+    """Their parts may be gone before they were packed; the files of the run follow."""
+    station, event = Station(1, str(tmp_path), None), Segment(1, 0, 2, 3, 4)
+    station._report(Opened(1, "key", (), 1, None))
+    station._report(event)
+    assert [(report.event, report.part) for report in station.poll(1, 0)][1:] == [(event, None)]
+    station.close()
+    assert not list(tmp_path.glob("*/station-*"))
 
 
 # --- jobs that are canceled, executors that are closed -------------------------------------------------
@@ -399,6 +423,25 @@ def test_a_job_that_waits_for_a_machine_can_be_canceled(make: Make, tmp_path: Pa
     assert not any((tmp_path / "out").iterdir()), "the folder is free again"
 
 
+def test_a_job_whose_models_are_being_loaded_can_be_canceled(make: Make, tmp_path: Path) -> None:
+    executor, spec = make(1, loads_forever), job(tmp_path / "out")
+    executor.submit(spec)
+    until(executor, lambda events: any(isinstance(event, Placed) for event in events))
+    executor.cancel(spec.job_id)
+    assert until(executor, lambda events: ended(events, spec)) == [Stopped(spec.job_id)]
+
+
+def test_a_machine_that_cannot_load_the_models_gets_no_jobs(make: Make, tmp_path: Path) -> None:
+    executor, spec = make(1, cannot_load), job(tmp_path / "out")
+    executor.submit(spec)
+    events = until(executor, lambda events: ended(events, spec))
+    failed = events[-1]
+    assert any(isinstance(event, Moved) for event in events), "another machine might have been able to"
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    assert "bad allocation" in failed.error
+
+
+@pytest.mark.slow
 def test_a_pending_station_holds_up_no_job(make: Make, slow_file: Path, tmp_path: Path) -> None:
     executor = make(4)
     specs = [slow(tmp_path / "out", slow_file) for _ in range(4)]

@@ -118,13 +118,14 @@ def test_a_machine_that_leaves_changes_no_result(graceful: bool, long: Bench, ma
     left: list[str] = []
 
     def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
-        if name == "segment_committed" and facts["segment"] == 1 and not left:
+        if name == "segment_committed" and facts["segment"] == 0 and not left:
             left.append(node.node_id)
             machines.remove_node(node, allow_graceful=graceful)
 
     out, outcome = on_ray(long, 2, on_event=on_event, cpus=3, source="send")
     machines.remove_node(other)
-    assert outcome.done == 1 and left and faults.events(out, "moved")
+    assert outcome.done == 1 and left
+    assert graceful or faults.events(out, "moved")  # a worker may finish what it does meanwhile
     compare(out, long)
 
 

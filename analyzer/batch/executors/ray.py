@@ -82,6 +82,8 @@ _POLL_S = 5.0
 """How often a station answers that has nothing to report."""
 _SILENT_S = 60.0
 """A station that has not answered for so long is lost."""
+_SUBMIT_S = 600.0
+"""Likewise, while it is sent a job with its segments."""
 _CANCEL_S = 1.5
 """A station whose job is canceled is ended after this time; its own process is, a little earlier."""
 _CLOSE_S = 2.0
@@ -451,23 +453,31 @@ class RayExecutor:
 
     def _begin(self, actor: _Actor, unit: _Unit) -> None:
         """Give a station something to do."""
+        try:
+            assignment = self._assignment(unit)
+            parts = [] if unit.segments is not None else [*map(ray.put, _finished_parts(unit.job.folder))]
+        except (OutputError, OSError) as error:
+            self._fail(unit.job, error)
+            return
+        actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
+        actor.become(WorkerState.STARTING)
+        actor.heard = time.monotonic()
+        actor.call = actor.handle.submit.remote(assignment, *parts)
+
+    def _assignment(self, unit: _Unit) -> Assignment:
+        """Raises OSError: The corrections cannot be read."""
         job, settings = unit.job, unit.job.spec.settings
         threads = min(self._needs.cpus, settings.threads or self._needs.cpus)
         resources = replace(job.spec.resources, workers=1, threads=threads)
         spec = replace(job.spec, resources=resources, segments=unit.segments)
         corrections = job.folder / CORRECTIONS_FILE
-        expected = self._models.get(spec.settings_hash)
-        if expected is None:
-            expected = self._models[spec.settings_hash] = models_hash_here(settings)
-        actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
-        actor.become(WorkerState.STARTING)
-        actor.heard = time.monotonic()
+        made = corrections.read_bytes() if corrections.exists() else None
+        if spec.settings_hash not in self._models:
+            self._models[spec.settings_hash] = models_hash_here(settings)
         if job.files is None:
             job.files = _source_files(job.spec.video)
-        made = corrections.read_bytes() if corrections.exists() else None
-        assignment = Assignment(unit.number, encode(spec), expected, made, job.files, self._source)
-        parts = [] if unit.segments is not None else map(ray.put, _finished_parts(job.folder))
-        actor.call = actor.handle.submit.remote(assignment, *parts)
+        expected = self._models[spec.settings_hash]
+        return Assignment(unit.number, encode(spec), expected, made, job.files, self._source)
 
     # -- answers
 
@@ -479,8 +489,8 @@ class RayExecutor:
             ready, _ = ray.wait(list(calls), num_returns=1, timeout=wait_s)
             if ready:  # one after another would cost this process several times as much
                 ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
-            for call in ready:
-                self._answered(calls[call], call)
+            for call, answer in zip(ready, _answers(ready), strict=True):
+                self._answered(calls[call], answer)
         elif storing:
             wait_for_futures(storing, wait_s)
         else:
@@ -489,12 +499,10 @@ class RayExecutor:
             if actor.storing is not None and actor.storing.done():
                 self._stored(actor, actor.storing.result())
 
-    def _answered(self, actor: _Actor, call: Any) -> None:
+    def _answered(self, actor: _Actor, answer: Any) -> None:
         actor.call = None
-        try:
-            answer = ray.get(call)
-        except RayError as error:
-            self._lost(actor, cause_of(error))
+        if isinstance(answer, RayError):
+            self._lost(actor, cause_of(answer))
             return
         actor.heard = time.monotonic()
         if actor.facts is None:
@@ -562,8 +570,11 @@ class RayExecutor:
                 job.ending = event  # it was too late to cancel it
         elif isinstance(event, SegmentsDone) or (isinstance(event, Stopped) and unit.segments is not None):
             self._segments_done(unit)
-        elif isinstance(event, Failed) and event.kind == "no_space":
-            self._refuse(actor, f"no space is left on {actor.node}: {event.error}")
+        elif isinstance(event, Failed) and (event.kind == "no_space" or event.phase is Phase.LOAD):
+            problem = f"{actor.node} cannot analyze videos: {event.error}"  # this or any other
+            self._out.append(Moved(job.id, actor.node, problem))
+            unit.placed = False
+            self._refuse(actor, problem)
             self._hand_back(unit)
         elif isinstance(event, FINAL):
             if isinstance(event, Failed) and event.kind in _MEDIA_KINDS:
@@ -664,8 +675,10 @@ class RayExecutor:
         for actor in list(self._actors):
             if actor.unwanted_at is not None and now - actor.unwanted_at > _CANCEL_S:
                 self._drop(actor)
-            elif actor.call is not None and actor.facts is not None and now - actor.heard > _SILENT_S:
-                self._lost(actor, f"it did not answer for {_SILENT_S:g} s")
+            elif actor.call is not None and actor.unit is not None:
+                patience_s = _SILENT_S if actor.unit.placed else _SUBMIT_S
+                if now - actor.heard > patience_s:
+                    self._lost(actor, f"it did not answer for {patience_s:g} s")
 
     def _remove(self, actor: _Actor) -> None:
         """End a station, and settle what it worked on."""
@@ -730,6 +743,21 @@ class RayExecutor:
         """Fail the jobs that wait: no station can start."""
         for job in {unit.job.id: unit.job for unit in self._units}.values():
             self._end(job, Failed(job.id, "start", Phase.LOAD, problem))
+
+
+def _answers(calls: Sequence[Any]) -> list[Any]:
+    """What has been answered, or the error of a call."""
+    try:  # one after another would cost this process twice as much
+        return list(ray.get(list(calls)))
+    except RayError:
+        return [_answer(call) for call in calls]
+
+
+def _answer(call: Any) -> Any:
+    try:
+        return ray.get(call)
+    except RayError as error:
+        return error
 
 
 def _source_files(video: Video) -> tuple[SourceFile, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from analyzer.batch.executors.station import Facts, facts, models_hash_here, versions
@@ -120,11 +120,20 @@ def _why_not(address: str, error: Exception) -> str:
         return f"addresses such as {address} need Ray's client: pip install 'audience-analyzer[ray]'"
     if address == "local":
         return f"Ray cannot be started on this machine ({_first_line(text)}): run doctor --executor ray"
+    if isinstance(error, AuthenticationError) or "auth_token" in text:
+        return (
+            f"the cluster at {address} asks for its token: set RAY_AUTH_MODE=token, and copy "
+            "~/.ray/auth_token from its head, or set RAY_AUTH_TOKEN"
+        )
     if address == "auto" and "multiple" in text:
         return "several Ray clusters run on this machine: name one with --address HOST:PORT"
     if address == "auto":
         return "no Ray cluster runs on this machine: start one (ray start --head), or name one with --address"
-    return f"no Ray cluster answers at {address} ({_first_line(text)}): see docs/cluster.md"
+    return (
+        f"the Ray cluster at {address} cannot be joined ({_first_line(text)}): check that this machine has "
+        "its token (RAY_AUTH_MODE=token, ~/.ray/auth_token) and is one of its machines, or use "
+        "ray://HOST:10001"
+    )
 
 
 def _first_line(text: str) -> str:

@@ -210,7 +210,10 @@ class Station:
             if file.path not in self._copies and (assignment.delivery == "send" or not found_here(file))
         ]
         if absent and assignment.delivery == "shared":
-            return f"does not see {absent[0].path}: share its folder, or set [executor] source to send"
+            node, path = platform.node(), absent[0].path
+            problem = f"{node} does not see {path}: share its folder, or set [executor] source to auto"
+            self._reports.put(Report(Failed(spec.job_id, "output", Phase.ANALYZE, problem)), 0)
+            return None
         shutil.rmtree(self._folder / "out", ignore_errors=True)
         run = self._run = self._folder / "out" / run_name(spec.video.title, spec.video.video_id)
         run.mkdir(parents=True)
@@ -347,8 +350,9 @@ class Station:
             case Opened():
                 self._key = event.parts_key
             case Segment():
-                packed = PartStore(self._run, self._key).pack(event.segment)
-                part = Packed(self._key, event.segment, packed)
+                with contextlib.suppress(OutputError):  # the run is published already, and its parts removed
+                    packed = PartStore(self._run, self._key).pack(event.segment)
+                    part = Packed(self._key, event.segment, packed)
             case Done():
                 run = out / event.run
                 files = run_files(run, downloads=False)
