@@ -482,7 +482,7 @@ class VideoAnalyzer:
         workers = 1 if self._on_preview is not None else worker_count(settings, len(stretches))
         try:
             if workers > 1 and isinstance(reader, VideoReader):
-                reports = analyze_in_processes(
+                report = analyze_in_processes(
                     reader.path,
                     WorkerJob(work.video.video_id, settings, work.parts),
                     stretches,
@@ -491,16 +491,16 @@ class VideoAnalyzer:
                     cancelled=self._cancellation,
                     stages=work.stages,
                 )
-                report = joined_report(reader.path, reports)
             else:
                 due = _first_due(reader, completed, settings)
                 self._analyze_here(work, Stretch(due, None, completed), progress)
                 report = reader.report()
-            if report.last_s is None and completed:  # it ends earlier than declared, with what is committed
-                for _ in reader.samples(reader.segment_bounds(completed[-1])[0]):
-                    pass
-                report = reader.report()
-            if isinstance(reader, ImageReader) and completed:
+                if isinstance(reader, VideoReader):
+                    report = reader.report_without(work.parts.segments())
+            if isinstance(reader, VideoReader):
+                # Each part says how its segment was read, perhaps by an earlier analysis or elsewhere.
+                report = joined_report(reader.path, [*work.parts.read_reports(), report])
+            elif isinstance(reader, ImageReader) and completed:
                 report = reader.report_on(set(work.parts.collect().samples["segment"]))
         except MediaError:
             work.parts.clear()  # another attempt would end the same way

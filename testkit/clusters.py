@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,10 @@ def cluster(*cpus: int) -> Iterator[Any]:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     common = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], **common})
+    made = _patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], **common}))
     try:
         for more in cpus[1:]:
-            made.add_node(num_cpus=more, **common)
+            _patiently(lambda more=more: made.add_node(num_cpus=more, **common))
         ray.init(made.address, log_to_driver=False, logging_level=logging.ERROR)
         yield made
     finally:
@@ -41,3 +41,14 @@ def cluster(*cpus: int) -> Iterator[Any]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Start something of Ray, which waits 30 s for it: a busy machine may need longer."""
+    for again in (True, True, False):
+        try:
+            return start()
+        except Exception as error:
+            if not again or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError

@@ -47,7 +47,7 @@ WIDTH, HEIGHT, FPS = 426, 240, 10
 
 SETTINGS = "segment = 2\nfps = 10\nformat = ['csv', 'parquet']\n"
 
-MAY_DIFFER = ("analyzed_at", "resumed_segments", "timings_s", "stages_s", "reading.frames_decoded")
+MAY_DIFFER = ("analyzed_at", "resumed_segments", "timings_s", "stages_s")
 """The keys of ``run.json`` that may differ after an interruption."""
 
 

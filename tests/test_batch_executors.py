@@ -497,6 +497,8 @@ def test_some_segments_are_analyzed_alone_and_used_later(executor: Executor, tmp
 def test_warnings_of_a_job_are_its_events(executor: Executor, tmp_path: Path) -> None:
     spec = job(tmp_path, "warns")
     events = run(executor, spec)
+    nodes = {status.node for status in executor.workers()}
+    assert {event.node for event in events if isinstance(event, Logged)} <= nodes | {""}
     (logged,) = [replace(event, node="") for event in events if isinstance(event, Logged)]
     assert logged == Logged(
         spec.job_id, "WARNING", "library.decoder", "http://example.org/a: 3 frames are damaged"

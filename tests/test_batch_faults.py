@@ -167,7 +167,9 @@ def test_run_json_may_differ_in_nothing_but_how_the_work_was_done() -> None:
         "title": "a",
     }
     other = {"timings_s": {"b": 1}, "reading": {"frames_decoded": 9, "last_s": 3}, "new": 0}
-    assert faults._differing_keys(mine, other) == ["new", "reading.last_s", "title"]
+    assert faults._differing_keys(mine, other) == [
+        *("new", "reading.frames_decoded", "reading.last_s", "title")
+    ]
 
 
 # --- kills and signals --------------------------------------------------------------------------------

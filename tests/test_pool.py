@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -39,8 +40,10 @@ from analyzer.errors import (
 )
 from analyzer.events import Opened, Progress, SegmentCommitted
 from analyzer.runs import pool
+from analyzer.runs.folders import run_folder
 from analyzer.runs.pool import worker_count
 from analyzer.runs.run import Run
+from analyzer.runs.segments import PartStore, part_stores
 from analyzer.runs.stretch import damage_tolerated
 from analyzer.settings import Settings
 from analyzer.sources.local import local_video
@@ -567,3 +570,91 @@ def test_the_end_of_a_video_is_not_analyzed_alone(
     with pytest.raises(ValueError, match="segments"):
         job.VideoAnalyzer(SETTINGS).commit_segments(video_of(film), tmp_path, segments)
     assert not list(tmp_path.rglob("*-0*"))
+
+
+# --- how damaged videos were read --------------------------------------------------------------------
+
+ONE_THREAD = SETTINGS.replace(threads=1)
+"""FFmpeg may find more or less damage with another number of decoding threads."""
+
+
+@pytest.fixture(scope="module")
+def damaged_film(film: Path) -> Path:
+    """`film` with damage in each segment.
+
+    Not in keyframes: what a decoder makes up for these depends on where it started.
+    """
+    path = film.with_name("damaged.mp4")
+    data = bytearray(film.read_bytes())
+    with av.open(str(film)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets[3::6]:
+        if not packet.is_keyframe:
+            begin = (packet.pos or 0) + packet.size // 2
+            data[begin : begin + packet.size // 4] = bytes(packet.size // 4)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def damaged_alone(damaged_film: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = analyzer.analyze(damaged_film, ONE_THREAD, out=tmp_path_factory.mktemp("damaged"), workers=1)
+    assert run.info["reading"]["bad_packets"] > 5 and run.info["incomplete_reason"]
+    assert len(run.samples["segment"].unique()) == SEGMENTS
+    return run
+
+
+def facts_of(run: Run) -> dict[str, Any]:
+    """``run.json`` but for what the time of day and the machine decide."""
+    info = {**run.info, "settings": {**run.info["settings"], "workers": 0}}
+    for name in ("analyzed_at", "resumed_segments", "timings_s", "stages_s"):
+        del info[name]
+    return info
+
+
+def test_an_analysis_interrupted_at_every_segment_says_the_same(
+    damaged_film: Path, damaged_alone: Run, tmp_path: Path
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(event: object) -> None:
+        if isinstance(event, SegmentCommitted):
+            raise KilledError
+
+    settings = ONE_THREAD.replace(workers=1)
+    killed = job.VideoAnalyzer(settings, kill)
+    for _ in range(SEGMENTS):
+        with pytest.raises(KilledError):
+            killed.analyze(video_of(damaged_film), tmp_path)
+    run = killed.analyze(video_of(damaged_film), tmp_path)
+    assert run.info["resumed_segments"] == SEGMENTS
+    assert facts_of(run) == facts_of(damaged_alone)
+    assert_same(run, damaged_alone)
+
+
+@pytest.mark.parametrize("ranges", [((0, 2), (2, 4)), ((3, 4), (0, 1), (1, 3)), ((1, 2),)], ids=str)
+def test_an_analysis_in_ranges_says_the_same(
+    ranges: tuple[tuple[int, int], ...], damaged_film: Path, damaged_alone: Run, tmp_path: Path
+) -> None:
+    """On as many machines."""
+    settings = ONE_THREAD.replace(workers=1)
+    analyzers, video, here = job.VideoAnalyzer(settings), video_of(damaged_film), tmp_path / "here"
+    for number, segments in enumerate(ranges):
+        analyzers.commit_segments(video, tmp_path / str(number), segments)
+        (there,) = part_stores(run_folder(tmp_path / str(number), video.title, video.video_id))
+        store = PartStore(run_folder(here, video.title, video.video_id), there.key)
+        assert all(store.unpack(there.pack(segment), segment) for segment in range(*segments))
+    run = analyzers.analyze(video, here)
+    assert run.info["resumed_segments"] == sum(stop - first for first, stop in ranges)
+    assert facts_of(run) == facts_of(damaged_alone)
+    assert_same(run, damaged_alone)
+
+
+@pytest.mark.slow
+def test_an_analysis_in_several_processes_says_the_same(
+    damaged_film: Path, damaged_alone: Run, tmp_path: Path
+) -> None:
+    run = analyzer.analyze(damaged_film, ONE_THREAD, out=tmp_path, workers=2)
+    assert facts_of(run) == facts_of(damaged_alone)
+    assert_same(run, damaged_alone)

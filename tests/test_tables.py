@@ -23,6 +23,7 @@ from analyzer.analysis.shots import thumbnail
 from analyzer.analysis.tracking import Tracklets
 from analyzer.errors import OutputError
 from analyzer.faces import Faces
+from analyzer.media.read_report import NOTHING_READ, ReadReport
 from analyzer.runs import segments
 from analyzer.runs.documentation import documentation
 from analyzer.runs.run import Run, publish
@@ -289,7 +290,7 @@ def _removed(path: Path) -> None:
 
 
 def _damages() -> list[Any]:
-    names = ("samples.parquet", "faces.parquet", "embeddings.parquet", "edges.npy")
+    names = ("samples.parquet", "faces.parquet", "embeddings.parquet", "edges.npy", "read.json")
     return [(name, damage) for name in names for damage in (_cut_off, _emptied, _removed)]
 
 
@@ -361,6 +362,9 @@ def test_bytes_that_are_no_part_are_refused_and_leave_nothing(tmp_path: Path) ->
         "an absolute path": zipped({f"/tmp/{name}": content for name, content in files.items()}),
         "compressed": zipped(files, zipfile.ZIP_DEFLATED),
         "cut off": good[:-30],
+        "no report": zipped(files | {"read.json": b"[]"}),
+        "a wrong report": zipped(files | {"read.json": files["read.json"].replace(b"0", b"-1")}),
+        "an endless report": zipped(files | {"read.json": b"[" * 10**6}),
         "not a table": zipped(files | {"faces.parquet": b"PAR1"}),
         "another table": zipped(files | {"faces.parquet": files["samples.parquet"]}),
         "no array": zipped(files | {"edges.npy": b"\x93NUMPY"}),
@@ -411,6 +415,19 @@ def test_stores_of_all_keys_are_found(tmp_path: Path) -> None:
         ("a1", [3, 1234567]),
         ("b2", [0]),
     ]
+
+
+def test_parts_say_how_they_were_read(tmp_path: Path) -> None:
+    store, other = PartStore(tmp_path / "a", "key"), PartStore(tmp_path / "b", "key")
+    first = ReadReport(50, 3, 60, 1, 1.96, complete=True, reason="")
+    second = ReadReport(0, 2, 60, 0, None, complete=True, reason="")
+    store.commit_empty(1, read=second)
+    store.commit(result(0, [1]), "v", read=first)
+    store.commit(result(2, [1]), "v")
+    assert store.read_reports() == [first, second, NOTHING_READ]
+    for segment in (0, 1):
+        other.unpack(store.pack(segment), segment)
+    assert other.read_reports() == [first, second]
 
 
 def test_segment_without_samples_is_kept_as_such(tmp_path: Path) -> None:

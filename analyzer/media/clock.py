@@ -500,7 +500,7 @@ class Clock:
         self._track = track
         self._packets = 0
         self.repaired = 0
-        """Packets whose stamps, and frames whose time, were missing or odd."""
+        """Frames whose time was missing or odd."""
 
     @property
     def start_s(self) -> float:
@@ -519,12 +519,17 @@ class Clock:
         """Seconds between two stamps."""
         return ticks * self._num / self._den
 
-    def stamp(self, packet: av.Packet[av.VideoStream]) -> None:
-        """Move a packet to where the timeline has it. Call for each, in order."""
-        if self._track is not None:
-            packet.pts, packet.dts = self._track.moved(self._packets, packet.pts, packet.dts)
-            self.repaired += self._packets in self._track.odd
-            self._packets += 1
+    def stamp(self, packet: av.Packet[av.VideoStream]) -> bool:
+        """Move a packet to where the timeline has it. Call for each, in order.
+
+        Returns:
+            Whether its own stamps were missing or odd.
+        """
+        if self._track is None:
+            return False
+        packet.pts, packet.dts = self._track.moved(self._packets, packet.pts, packet.dts)
+        self._packets += 1
+        return self._packets - 1 in self._track.odd
 
     def packet_s(self, packet: av.Packet[av.VideoStream]) -> float:
         """When the packet's frame is shown; minus infinity if unknown."""

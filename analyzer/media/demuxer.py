@@ -24,6 +24,7 @@ from analyzer.media.clock import Clock, ClockJump, Rule, Stamps, Timeline, anima
 from analyzer.media.colors import Transfer, transfer_of
 from analyzer.media.cropping import NOTHING, Cropping, declared_cropping
 from analyzer.media.geometry import Geometry, GeometryFinder
+from analyzer.media.read_log import ReadLog
 from analyzer.util.text import short_name
 
 __all__ = [
@@ -176,6 +177,7 @@ class Demuxer:
         late_s: Delay to subtract from all times, see `VideoReader`.
         headers_only: Open no decoder.
         deblock: Whether the decoder filters block edges.
+        log: Counts what is read.
     """
 
     def __init__(
@@ -189,7 +191,9 @@ class Demuxer:
         late_s: float = 0.0,
         headers_only: bool = False,
         deblock: bool = True,
+        log: ReadLog | None = None,
     ) -> None:
+        self.log = log or ReadLog()
         self._path = path
         self._max_pixels = max_pixels
         self._times = times
@@ -204,8 +208,6 @@ class Demuxer:
         except BaseException:
             self.container.close()
             raise
-        self.packets = 0
-        self.bad = 0
         self.refused = False
         """Whether the decoder refused the size of a frame."""
         self.stopped = False
@@ -479,19 +481,19 @@ class Demuxer:
                 kind=MediaErrorKind.TOO_LARGE,
             ) from error
         except av.FFmpegError as error:
-            self.bad += 1
+            self.log.failed()
             self.refused |= isinstance(error, av.error.ArgumentError)
             return
         for frame in frames:
             if frame.width * frame.height > self._max_pixels:
                 raise self.too_large(f" of {frame.width}x{frame.height} pixels")
-            self.bad += frame.is_corrupt
+            self.log.decoded(corrupt=frame.is_corrupt)
             yield frame
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         for packet in self._demuxed(self._stream):
-            self.packets += 1
-            self.clock.stamp(packet)
+            odd = self.clock.stamp(packet)
+            self.log.packet(self.clock.packet_s(packet), odd=odd)
             yield packet
 
     def _demuxed(self, *streams: av.stream.Stream) -> Iterator[Any]:

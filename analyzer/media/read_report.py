@@ -10,6 +10,7 @@ from analyzer.errors import MediaError, MediaErrorKind
 from analyzer.util.text import short_name
 
 __all__ = [
+    "NOTHING_READ",
     "ReadReport",
     "damage_note",
     "is_damaged",
@@ -42,6 +43,10 @@ class ReadReport:
     """Empty when complete; else a sentence."""
     too_damaged: bool = False
     """Whether bad packets are the only reason why it is incomplete."""
+
+
+NOTHING_READ = ReadReport(0, 0, 0, 0, None, complete=True, reason="")
+"""Of what is not read from a file, or reported on as a whole."""
 
 
 def joined_report(path: Path, reports: Sequence[ReadReport]) -> ReadReport:

@@ -13,10 +13,11 @@ Three rules make a segment read alone give the same samples as one pass over the
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import weakref
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,7 +28,7 @@ import av.error
 from analyzer.media.clock import Timeline
 from analyzer.media.demuxer import INDEXED, Demuxer, begins_at, check_file, no_frames, times_of
 from analyzer.media.frame import Frame, Sample, Scaler
-from analyzer.media.geometry import GeometryFinder
+from analyzer.media.read_log import Counts, ReadLog
 from analyzer.media.read_report import ReadReport, damage_note, is_damaged, is_unusable, unusable_error
 from analyzer.media.sampling import SamplingPlan
 from analyzer.settings import Settings
@@ -95,6 +96,7 @@ class VideoReader(BaseReader):
         super().__init__(settings)
         self.path = Path(path)
         self._plan = SamplingPlan.of(settings)
+        self._tally = _Tally(0.0, math.inf, whole=True)
         self._iterations: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
         check_file(self.path)
         with Demuxer(self.path, settings.max_pixels, threads=1, headers_only=True) as source:
@@ -149,11 +151,27 @@ class VideoReader(BaseReader):
     def _start(self, start_s: float, end_s: float | None, *, sampled: bool) -> Generator[Frame, None, None]:
         start, end = self._range(start_s, end_s)
         whole = (start, end) == self._range(0.0, None)
-        iteration = self._read(_Tally(start, end, whole), sampled=sampled)
+        self._tally = tally = _Tally(start, end, whole)
+        iteration = self._read(tally, sampled=sampled)
         self._iterations.add(iteration)
         return iteration
 
-    def _source(self, *, sampled: bool) -> Demuxer:
+    def segment_report(self, segment: int) -> ReadReport:
+        """Return how one segment was read by the last iteration, once that has passed it."""
+        return _report(self._tally.log.segment(segment), "", too_damaged=False)
+
+    def report_without(self, segments: Collection[int]) -> ReadReport:
+        """Return how the last iteration went, but do not count some of the segments.
+
+        With the reports on these it joins to one on the whole video, whichever iterations they are from.
+
+        Raises:
+            RuntimeError: No iteration has ended yet.
+        """
+        report, counts = self.report(), self._tally.log.total(without=segments)
+        return _report(counts, report.reason, too_damaged=report.too_damaged)
+
+    def _source(self, log: ReadLog, *, sampled: bool) -> Demuxer:
         settings = self._settings
         # Without deblocking, frames may be good enough to analyze, but not to show.
         return Demuxer(
@@ -164,6 +182,7 @@ class VideoReader(BaseReader):
             times=self._times,
             late_s=self._late_s,
             deblock=settings.deblock or not sampled,
+            log=log,
         )
 
     def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
@@ -175,7 +194,8 @@ class VideoReader(BaseReader):
         leads = [lead for lead in (0.0, 10.0, 60.0) if lead < start and indexed]
         try:
             for lead in (*leads, None):
-                with self._source(sampled=sampled) as source:
+                tally.log = ReadLog(self._plan.segment, tally.start, tally.end)
+                with self._source(tally.log, sampled=sampled) as source:
                     if lead is not None and not source.go_to(start - lead):
                         continue
                     frames = source.frames(start if lead is None else None, keyframes, skippable)
@@ -183,7 +203,7 @@ class VideoReader(BaseReader):
                     if lead is not None and not begins_at(first, start):
                         continue  # the frame at the start depends on earlier ones
                     try:
-                        yield from self._within(first, frames, tally, source.geometry)
+                        yield from self._within(first, frames, tally, source)
                         tally.ended = not self._closed
                     finally:
                         tally.close(source)
@@ -199,20 +219,20 @@ class VideoReader(BaseReader):
         first: tuple[av.VideoFrame, float] | None,
         frames: Iterator[tuple[av.VideoFrame, float]],
         tally: _Tally,
-        geometry: GeometryFinder,
+        source: Demuxer,
     ) -> Iterator[Frame]:
         start, end, scaler = tally.start, tally.end, self._scaler
-        pair = first
+        pair, repaired = first, 0
         while pair is not None and not self._closed:
             frame, time_s = pair
+            tally.log.shown(time_s, odd=source.clock.repaired > repaired)
+            repaired = source.clock.repaired
             if time_s >= end:
                 tally.covered = True
                 return
-            shape = geometry.of(frame)
+            shape = source.geometry.of(frame)
             tally.last_seen_s, tally.last_ticks = time_s, frame.duration
             if time_s >= start:
-                tally.frames += 1
-                tally.last_s = time_s
                 yield Frame(time_s, frame.key_frame, frame, shape, scaler)
             pair = next(frames, None)
 
@@ -224,8 +244,8 @@ class _Tally:
     start: float
     end: float
     whole: bool
-    frames: int = 0
-    last_s: float | None = None
+    log: ReadLog = field(default_factory=ReadLog)
+    """What was read in the range."""
     last_seen_s: float = -math.inf
     """Time of the last frame, including those before the start."""
     last_ticks: int = 0
@@ -234,15 +254,12 @@ class _Tally:
     """Whether a frame at or after the end was seen."""
     ended: bool = False
     """Whether the iteration ran to its end."""
-    packets: int = 0
-    bad: int = 0
-    repaired: int = 0
     reason: str = ""
     too_damaged: bool = False
 
     def close(self, source: Demuxer) -> None:
-        """Take over the counts of the source."""
-        self.packets, self.bad, self.repaired = source.packets, source.bad, source.clock.repaired
+        """Find out whether anything is missing."""
+        self.log.end()
         shown_s = max(source.clock.step_s, source.clock.length_s(self.last_ticks))
         seen_to = max(self.last_seen_s, source.last_packet_s) + shown_s
         self.reason = self._missing(source, max(seen_to, 0.0))
@@ -256,32 +273,30 @@ class _Tally:
             return f"the video ends at {at} of {declared:.1f} s declared"
         if source.stopped and not source.declares:
             return f"the file is damaged or cut off at {at}"
-        self.too_damaged = is_damaged(self.packets, self.bad)
-        return damage_note(self.packets, self.bad) if self.too_damaged else ""
+        counts = self.log.total()
+        self.too_damaged = is_damaged(counts.packets, counts.bad_packets)
+        return damage_note(counts.packets, counts.bad_packets) if self.too_damaged else ""
 
     def check(self, path: Path) -> None:
         """Raise the error of an iteration that is unusable as a whole."""
         if not self.ended:
             return
-        without = self.last_seen_s < 0 and not self.covered
-        if without and self.bad:
-            raise unusable_error(path, self.packets, self.packets)
-        if self.whole and is_unusable(self.packets, self.bad):
-            raise unusable_error(path, self.packets, self.bad)
+        counts, without = self.log.total(), self.last_seen_s < 0 and not self.covered
+        if without and self.log.bad:
+            raise unusable_error(path, counts.packets, counts.packets)
+        if self.whole and is_unusable(counts.packets, counts.bad_packets):
+            raise unusable_error(path, counts.packets, counts.bad_packets)
         if without:
             raise no_frames(path)
 
     def report(self) -> ReadReport:
-        reason = self.reason
+        reason, counts = self.reason, self.log.total()
         if not self.ended:
-            reason = f"reading was stopped at {self.last_s or self.start:.1f} s"
-        return ReadReport(
-            frames=self.frames,
-            bad_packets=self.bad,
-            packets=self.packets,
-            repaired_times=self.repaired,
-            last_s=self.last_s,
-            complete=not reason,
-            reason=reason,
-            too_damaged=self.too_damaged and self.ended,
-        )
+            reason = f"reading was stopped at {counts.last_s or self.start:.1f} s"
+        return _report(counts, reason, too_damaged=self.too_damaged and self.ended)
+
+
+def _report(counts: Counts, reason: str, *, too_damaged: bool) -> ReadReport:
+    return ReadReport(
+        **dataclasses.asdict(counts), complete=not reason, reason=reason, too_damaged=too_damaged
+    )

@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from analyzer.analysis.segment import Models
 from analyzer.errors import CrashError
-from analyzer.media.read_report import ReadReport
+from analyzer.media.read_report import NOTHING_READ, ReadReport
 from analyzer.media.reader import VideoReader
 from analyzer.runs.stretch import Message, Stretch, WorkerJob, analyze_stretch, damage_tolerated
 from analyzer.settings import Settings
@@ -62,20 +62,20 @@ def analyze_in_processes(
     on_message: Callable[[Message], None],
     cancelled: Cancellation,
     stages: StageTimer,
-) -> list[ReadReport]:
+) -> ReadReport:
     """Analyze and commit stretches of a video.
 
     Args:
         path: The video file.
         job: How to analyze it; its threads are divided among the processes.
-        stretches: In the order of time; the last one may be open-ended.
+        stretches: In the order of time; the last one is open-ended.
         workers: Number of processes.
         on_message: Called in this thread with each sample analyzed and each part committed.
         cancelled: Asked some times a second; once true, the processes drop what is not committed.
         stages: Adds up the time of the stages.
 
     Returns:
-        How each stretch was read, in the order of `stretches`.
+        How the last stretch was read, without the segments that are committed.
 
     Raises:
         MediaError: The video cannot be read.
@@ -111,7 +111,7 @@ def analyze_in_processes(
         watched.close()
     for _, seconds in results:
         stages.add(seconds)
-    return [report for report, _ in results]
+    return results[-1][0]
 
 
 def _messages(
@@ -166,4 +166,6 @@ class _Process:
         with VideoReader(cls.path, job.settings) as reader:
             with damage_tolerated():
                 analyze_stretch(stretch, reader, models, job, cls.messages.put, cancellation, stages)
-            return reader.report(), stages.seconds
+            if stretch.stop is None:
+                return reader.report_without(job.parts.segments()), stages.seconds
+            return NOTHING_READ, stages.seconds  # its parts say how it was read

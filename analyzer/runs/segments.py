@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
+import json
 import re
 import shutil
 import struct
@@ -21,11 +23,13 @@ import pyarrow.parquet as pq
 
 from analyzer.analysis.shots import ShotDetector
 from analyzer.faces import Faces
+from analyzer.media.read_report import NOTHING_READ, ReadReport
 from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
 from analyzer.runs.tables import concat_tables, empty_table, no_clock, write_parquet
 from analyzer.util.atomic import output_errors, reading_errors, sync_folder, writing
 from analyzer.util.system import undisturbed
 from analyzer.util.text import well_formed
+from analyzer.util.validation import Limits, conform
 
 if TYPE_CHECKING:
     from analyzer.analysis.segment import SegmentResult
@@ -41,12 +45,15 @@ __all__ = [
 ]
 
 _TABLES = {"samples": SAMPLES, "faces": FACES, "embeddings": EMBEDDINGS}
-_EDGES = "edges.npy"
-_FILES = (*(f"{name}.parquet" for name in _TABLES), _EDGES)
+_EDGES, _READ = "edges.npy", "read.json"
+_FILES = (*(f"{name}.parquet" for name in _TABLES), _EDGES, _READ)
 """The files of a part."""
 
 _LARGEST_BYTES = 2**30
 """Larger parts are not accepted from other machines; real ones have some megabytes at most."""
+
+
+_COUNTS = Limits(low=0, high=2**53, longest_text=1000)
 
 
 class DamagedPartError(ValueError):
@@ -178,9 +185,20 @@ class PartStore:
         return self._key
 
     def commit(
-        self, result: SegmentResult, video_id: str, received: Sequence[Received] | None = None
+        self,
+        result: SegmentResult,
+        video_id: str,
+        received: Sequence[Received] | None = None,
+        *,
+        read: ReadReport = NOTHING_READ,
     ) -> Part:
-        """Store a finished segment; `received` as in `segment_tables`.
+        """Store a finished segment.
+
+        Args:
+            result: Of the segment.
+            video_id: Of the video.
+            received: As in `segment_tables`.
+            read: How it was read.
 
         Raises:
             OutputError: It cannot be written.
@@ -190,24 +208,28 @@ class PartStore:
             result.segment,
             segment_tables(result, video_id, received),
             np.stack(result.edges),
+            read,
         )
 
-    def commit_empty(self, segment: int) -> Part:
-        """Store that a segment has no samples.
+    def commit_empty(self, segment: int, *, read: ReadReport = NOTHING_READ) -> Part:
+        """Store that a segment has no samples, and how it was read.
 
         Raises:
             OutputError: It cannot be written.
         """
         nothing = Recorded(empty_table(SAMPLES), empty_table(FACES), empty_table(EMBEDDINGS))
-        return self._keep(self._part(segment), segment, nothing, np.empty(0, np.uint8))
+        return self._keep(self._part(segment), segment, nothing, np.empty(0, np.uint8), read)
 
-    def _keep(self, final: Path, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
+    def _keep(
+        self, final: Path, segment: int, tables: Recorded, edges: np.ndarray, read: ReadReport = NOTHING_READ
+    ) -> Part:
         with self._new(final) as temporary:
             for name, columns in _TABLES.items():
                 write_parquet(temporary / f"{name}.parquet", getattr(tables, name), columns)
             packed = io.BytesIO()  # NumPy does not say why it could not write to a file
             np.save(packed, edges)
             _write(temporary / _EDGES, packed.getbuffer())
+            _write(temporary / _READ, json.dumps(dataclasses.asdict(read)).encode())
             size = sum(path.stat().st_size for path in temporary.iterdir())
         return Part(segment, len(tables.samples), len(tables.faces), size)
 
@@ -279,6 +301,10 @@ class PartStore:
         """Return the tables of all stored segments, renumbered."""
         return self._joined(self._listed())[0]
 
+    def read_reports(self) -> list[ReadReport]:
+        """Return how each of the stored segments was read, in the order of time."""
+        return [_read_report(part) for part in self._listed()]
+
     def _listed(self) -> list[Path]:
         """Return the parts in the order of time."""
         return [self._part(segment) for segment in self.segments()]
@@ -339,9 +365,20 @@ def is_whole(part: Path) -> bool:
                 return False
         # Mapped, so that a header cannot ask for more memory than the file has bytes.
         edges = np.load(part / _EDGES, mmap_mode="r", allow_pickle=False)
+        _read_report(part)
         return isinstance(edges, np.ndarray) and edges.dtype == np.uint8
-    except (OSError, EOFError, ValueError, pa.ArrowException):
+    except (OSError, EOFError, ValueError, RecursionError, pa.ArrowException):
         return False
+
+
+def _read_report(part: Path) -> ReadReport:
+    """Read how a part was read.
+
+    Raises:
+        OSError, ValueError, RecursionError: Its file is missing or damaged.
+    """
+    report: ReadReport = conform(json.loads((part / _READ).read_bytes()), ReadReport, _READ, _COUNTS)
+    return report
 
 
 def _write(path: Path, content: bytes | memoryview) -> None:

@@ -12,6 +12,7 @@ from analyzer.faces import Faces
 from analyzer.media.arrays import ArrayReader
 from analyzer.media.frame import Sample
 from analyzer.media.images import ImageReader
+from analyzer.media.read_report import NOTHING_READ, ReadReport
 from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
 from analyzer.runs.segments import Part, PartStore
@@ -101,6 +102,9 @@ def analyze_stretch(  # noqa: PLR0917
     """
     parts, due = job.parts, stretch.first
 
+    def read_report(segment: int) -> ReadReport:
+        return reader.segment_report(segment) if isinstance(reader, VideoReader) else NOTHING_READ
+
     def report_sample(time_s: float, faces: Faces) -> None:
         cancellation.check()
         on_message((stretch.first, time_s, len(faces)))
@@ -108,7 +112,7 @@ def analyze_stretch(  # noqa: PLR0917
     def commit_empty(first: int, stop: int) -> None:
         for segment in range(first, stop):
             if segment not in stretch.completed:
-                on_message(parts.commit_empty(segment))
+                on_message(parts.commit_empty(segment, read=read_report(segment)))
 
     start_s = reader.segment_bounds(due)[0] if due else 0.0
     end_s = None if stretch.stop is None else reader.segment_bounds(stretch.stop)[0]
@@ -127,7 +131,8 @@ def analyze_stretch(  # noqa: PLR0917
             for result in results:
                 with stages("write"):
                     commit_empty(max(due, result.segment - _EMPTY_COMMITTED), result.segment)
-                    on_message(parts.commit(result, job.video_id))
+                    read = read_report(result.segment)
+                    on_message(parts.commit(result, job.video_id, read=read))
                 give_back_memory()  # else a long video would need more than a short one
                 due = result.segment + 1
     if stretch.stop is not None:
