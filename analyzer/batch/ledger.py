@@ -1270,7 +1270,7 @@ def _open(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
     db.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
     if path != ":memory:" and not read_only:
         db.execute("PRAGMA synchronous = FULL")
-        # Else each change of `together` would write the pages that it changes to a file, to be able to undo it.
+        # Else each change of `together` would write the pages that it changes to a file, to be undone.
         db.execute("PRAGMA temp_store = MEMORY")
         db.execute("PRAGMA foreign_keys = ON")
     return db
