@@ -423,7 +423,7 @@ def _until(executor: Executor, wanted: Callable[[JobEvent], bool]) -> JobEvent:
     raise TimeoutError("the event did not come")
 
 
-def latencies(rounds: int = 5) -> Result:
+def latencies(rounds: int = 4) -> Result:
     """Start of an actor, loading of models, cancel, and from the loss of an actor to work elsewhere."""
     found: dict[str, list[float]] = {
         name: [] for name in ("actor", "load", "cancel", "cancel_local", "moved", "working", "next_part")
