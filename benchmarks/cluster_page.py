@@ -82,7 +82,7 @@ def measured_text(measured: Mapping[str, Any]) -> str:
         ["flushes for a video without its parts", flushes(driver, "job"), "counted"],
         ["rate with two actors that analyze nothing", f"{driver['videos_per_s']:.1f} videos a second", ""],
         ["the same for parts", f"{driver['parts_per_s']:.1f} parts a second", ""],
-        ["start of an actor", seconds(late["actor"]["median"]), "Ray's process, imports"],
+        ["start of an actor", seconds(late["actor"]["median"]), "Ray's process, imports; under that load"],
         ["then, loading of the models", seconds(late["load"]["median"]), "in the actor's child process"],
         ["cancel to the job's end", latency(late["cancel"]), f"local: {latency(late['cancel_local'])}"],
         ["actor killed, to `Moved`", latency(late["moved"]), ""],
@@ -162,7 +162,7 @@ def model_text(costs: Costs) -> str:
         keeps
         {CORES_BUSY} of them busy, so it analyzes {1 / costs.analysis:.0f} seconds of video in a second; a
         node has {cluster.actors_per_node} actors, takes {cluster.start_s:.0f} s to start (median; paid),
-        and is
+        its actors {costs.load_s:.0f} s more (an assumption: see above), and is
         lost after {cluster.lifetime_h:.0f} h on average, as a spot machine may be, {cluster.notice_s:.0f} s
         before the driver notices. {percent(cluster.slow_share)} of the nodes are half as fast, and equal work
         varies by {percent(cluster.noise)}. The driver has a network of 10 Gbit/s; nodes see the files unless
@@ -302,7 +302,7 @@ def write(kept: Mapping[str, Any]) -> None:
             model_text(costs),
             sizes_text(sizes),
             f"![Efficiency by the number of nodes]({EFFICIENCY})\n",
-            f"![Where the paid time goes at 100 nodes]({TIME})\n",
+            f"![Where the paid time goes at 100 and at 1,000 nodes]({TIME})\n",
             "### What limits it, and what to change\n",
             limits_text(simulated, costs),
             changes_text(simulated["changes"]),
@@ -393,7 +393,7 @@ def draw_efficiency(sizes: Mapping[str, Any]) -> None:
         values = [100 * sizes[mix][str(nodes)]["efficiency"] for nodes in CURVE]
         axes.plot(CURVE, values, _STYLES[mix], color=_COLORS[mix], label=_NAMES[mix])
     axes.axhline(90, color="#222222", linewidth=0.8)
-    axes.text(CURVE[0], 91, "target at 100 nodes: 90 %", fontsize=8, color="#222222")
+    axes.text(CURVE[-1], 91, "target at 100 nodes: 90 %", fontsize=8, color="#222222", ha="right")
     axes.set_xscale("log")
     axes.set_xticks(CURVE, [f"{nodes:,}" for nodes in CURVE])
     axes.minorticks_off()
@@ -407,22 +407,23 @@ def draw_efficiency(sizes: Mapping[str, Any]) -> None:
 
 
 def draw_time(sizes: Mapping[str, Any]) -> None:
-    """Where the paid time goes at 100 nodes."""
-    figure = Figure(figsize=(7, 2.4), layout="constrained")
+    """Where the paid time goes at 100 and at 1,000 nodes."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
-    left = [0.0] * len(MIXES)
+    shown = [(mix, nodes) for nodes in (100, 1000) for mix in MIXES]
+    names = [f"{_NAMES[mix]}, {nodes:,}" for mix, nodes in shown]
+    left = [0.0] * len(shown)
     for name, (label, color, hatch) in _DOINGS.items():
         values = []
-        for mix in MIXES:
-            found = sizes[mix]["100"]
+        for mix, nodes in shown:
+            found = sizes[mix][str(nodes)]
             by = found["by"] | {"useful": found["efficiency"]}
             values.append(100 * (by.get(name, 0.0) + (by.get("source", 0.0) if name == "driver" else 0.0)))
-        names = [_NAMES[mix] for mix in MIXES]
         axes.barh(names, values, left=left, color=color, hatch=hatch, edgecolor="white", label=label)
         left = [one + more for one, more in zip(left, values, strict=True)]
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.set_xlabel("paid time of actors at 100 nodes, in %")
+    axes.set_xlabel("paid time of actors at 100 and at 1,000 nodes, in %")
     figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside upper center")
     _finish(axes)
     figure.savefig(DOCS / TIME, dpi=110)
