@@ -106,7 +106,7 @@ class Product:
     """Segments in a range at most; None: any number."""
     drivers: int = 1
     """Drivers with ledgers of their own, each with its share of nodes and videos."""
-    limits_copies: bool = True
+    limits_copies: bool = False
     """Whether a video that is sent goes to `most_nodes` nodes at most."""
 
 
@@ -486,11 +486,15 @@ class _Model:
 
     def offer(self) -> None:
         """Give idle actors something to do."""
-        while self.idle:
+        limited = not self.cluster.shared and self.product.limits_copies
+        for _ in range(len(self.idle)):
             unit = self._next(self.idle[0])
-            if unit is None:
+            if unit is not None:
+                self.idle.popleft().begin(unit)
+            elif limited and self.spread:
+                self.idle.rotate(-1)  # another node may be welcome
+            else:
                 return
-            self.idle.popleft().begin(unit)
 
     def _next(self, actor: _Actor) -> _Unit | None:
         if self.waiting:
