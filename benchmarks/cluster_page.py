@@ -59,7 +59,7 @@ def seconds(value: float) -> str:
 
 def measured_text(measured: Mapping[str, Any]) -> str:
     """Tables of all measurements."""
-    amounts, driver, late = measured["amounts"], measured["driver"], measured["latencies"]
+    amounts, driver, late = measured["amounts"], measured["driver"], measured.get("latencies")
     machine, calls = measured["machine"], driver["calls"]
     rows = [
         ["processor time to analyze a second of video", f"{amounts['cpu']:.2f} s", "real clips, one thread"],
@@ -82,13 +82,20 @@ def measured_text(measured: Mapping[str, Any]) -> str:
         ["flushes for a video without its parts", flushes(driver, "job"), "counted"],
         ["rate with two actors that analyze nothing", f"{driver['videos_per_s']:.1f} videos a second", ""],
         ["the same for parts", f"{driver['parts_per_s']:.1f} parts a second", ""],
-        ["start of an actor", seconds(late["actor"]["median"]), "Ray's process, imports; under that load"],
-        ["then, loading of the models", seconds(late["load"]["median"]), "in the actor's child process"],
-        ["cancel to the job's end", latency(late["cancel"]), f"local: {latency(late['cancel_local'])}"],
-        ["actor killed, to `Moved`", latency(late["moved"]), ""],
-        ["to work on another actor", latency(late["working"]), ""],
-        ["to the next new part", latency(late["next_part"]), "0.2 s of it is the part's own"],
     ]
+    if late is not None:
+        rows += [
+            [
+                "start of an actor",
+                seconds(late["actor"]["median"]),
+                "Ray's process, imports; under that load",
+            ],
+            ["then, loading of the models", seconds(late["load"]["median"]), "in the actor's child process"],
+            ["cancel to the job's end", latency(late["cancel"]), f"local: {latency(late['cancel_local'])}"],
+            ["actor killed, to `Moved`", latency(late["moved"]), ""],
+            ["to work on another actor", latency(late["working"]), ""],
+            ["to the next new part", latency(late["next_part"]), "0.2 s of it is the part's own"],
+        ]
     return "\n".join(
         [
             "### Measured\n",
