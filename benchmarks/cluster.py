@@ -276,12 +276,12 @@ def sources(costs: Costs) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for mbit in (1.4, 4.0):
         for nodes in (10, 100):
-            for limited in (True, False):
-                found[f"sent|{mbit}|{nodes}|{'some' if limited else 'all'}"] = run(
+            for copies in (None, 1):
+                found[f"sent|{mbit}|{nodes}|{copies or 'any'}"] = run(
                     workload("television", nodes, costs),
                     Cluster(nodes=nodes, shared=False),
                     dataclasses.replace(costs, source_mb=mbit / 8),
-                    Product(limits_copies=limited),
+                    Product(copies=copies),
                     SEEDS[:1],
                 )
     for count in (1, 10):

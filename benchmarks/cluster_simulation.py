@@ -106,8 +106,8 @@ class Product:
     """Segments in a range at most; None: any number."""
     drivers: int = 1
     """Drivers with ledgers of their own, each with its share of nodes and videos."""
-    limits_copies: bool = False
-    """Whether a video that is sent goes to `most_nodes` nodes at most."""
+    copies: int | None = None
+    """To how many nodes a video is sent at most, and never to more than `most_nodes`; None: to any number."""
 
 
 @dataclass(frozen=True)
@@ -486,7 +486,7 @@ class _Model:
 
     def offer(self) -> None:
         """Give idle actors something to do."""
-        limited = not self.cluster.shared and self.product.limits_copies
+        limited = not self.cluster.shared and self.product.copies is not None
         for _ in range(len(self.idle)):
             unit = self._next(self.idle[0])
             if unit is not None:
@@ -532,14 +532,16 @@ class _Model:
 
     def _most_nodes(self, job: _Job) -> int | None:
         cluster = self.cluster
-        if cluster.shared or not self.product.limits_copies:
+        copies = self.product.copies
+        if cluster.shared or copies is None:
             return None
-        return most_nodes(
+        best = most_nodes(
             job.segments * job.segment_work_s,
             round(job.mb * 1e6),
             bytes_per_s=cluster.network_mb_s * 1e6,
             workers_per_node=cluster.actors_per_node,
         )
+        return min(copies, best)
 
     def _range_ended(self, unit: _Unit, committed: int) -> None:
         job, first = unit.job, unit.range[0]
