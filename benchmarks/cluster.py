@@ -276,8 +276,8 @@ def sources(costs: Costs) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for mbit in (1.4, 4.0):
         for nodes in (10, 100):
-            for copies in (None, 1):
-                found[f"sent|{mbit}|{nodes}|{copies or 'any'}"] = run(
+            for copies in (None, nodes):
+                found[f"sent|{mbit}|{nodes}|{'rule' if copies else 'any'}"] = run(
                     workload("television", nodes, costs),
                     Cluster(nodes=nodes, shared=False),
                     dataclasses.replace(costs, source_mb=mbit / 8),

@@ -289,7 +289,7 @@ def sources_text(found: Mapping[str, Any]) -> str:
     for mbit in (1.4, 4.0):
         for nodes in (10, 100):
             cells = [f"{mbit} Mbit/s", f"{nodes}"]
-            for most in ("any", "1"):
+            for most in ("any", "rule"):
                 one = found[f"sent|{mbit}|{nodes}|{most}"]
                 cells += [
                     percent(one["efficiency"]),
@@ -298,7 +298,7 @@ def sources_text(found: Mapping[str, Any]) -> str:
                 ]
             rows.append(cells)
     head = ["efficiency", "hours of video an hour", "network busy"]
-    return table(["bit rate", "nodes", *head, "one node for each video: efficiency", *head[1:]], rows)
+    return table(["bit rate", "nodes", *head, "by the rule: efficiency", *head[1:]], rows)
 
 
 def write(kept: Mapping[str, Any]) -> None:
@@ -335,9 +335,11 @@ def write(kept: Mapping[str, Any]) -> None:
                 driver: each node that works on a video gets all of it once, and this version lets any node
                 take part in a spread video. Ten nodes can be supplied in this way, a hundred cannot: use
                 storage
-                that the nodes see. The right half is what it would give to keep a sent video on the four
-                actors of
-                one node."""
+                that the nodes see. The right half is what the rule `most_nodes` of `executors/spread.py`,
+                which
+                the executor does not apply yet, would give: a video goes to no more nodes than pay for its
+                copies. That is not enough either: with others waiting, a video had better stay on one
+                node."""
             ),
             sources_text(sites),
             paragraph(
