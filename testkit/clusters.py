@@ -25,6 +25,7 @@ def cluster(*cpus: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     common = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     made = _patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], **common}))
@@ -36,6 +37,10 @@ def cluster(*cpus: int) -> Iterator[Any]:
     finally:
         ray.shutdown()
         made.shutdown()
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _patiently(start: Callable[[], Any]) -> Any:

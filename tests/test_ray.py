@@ -23,7 +23,7 @@ from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
-from analyzer.batch.executors.station import Station
+from analyzer.batch.executors.station import Assignment, Station, models_hash_here
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
@@ -39,6 +39,7 @@ from analyzer.batch.protocol import (
     Resources,
     Segment,
     Stopped,
+    encode,
 )
 from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import ClusterError
@@ -408,6 +409,32 @@ def test_segments_of_a_run_that_is_published_already_are_reported(tmp_path: Path
     assert [(report.event, report.part) for report in station.poll(1, 0)][1:] == [(event, None)]
     station.close()
     assert not list(tmp_path.glob("*/station-*"))
+
+
+def test_a_process_may_get_another_part_of_a_job_that_was_canceled_in_it(tmp_path: Path) -> None:
+    station, patient = Station(1, str(tmp_path / "scratch"), acts), job(tmp_path, "patient")
+    models = models_hash_here(patient.settings)
+
+    def begin(number: int, spec: JobSpec) -> None:
+        assert station.submit(Assignment(number, encode(spec), models, None, (), "auto")) is None
+
+    def until_one(kind: type[JobEvent]) -> list[JobEvent]:
+        events: list[JobEvent] = []
+        while not (events and isinstance(events[-1], kind)):
+            events += [report.event for report in station.poll(60, 0) if report.event is not None]
+        return events
+
+    try:
+        begin(7, patient)
+        until_one(Segment)
+        station.cancel(7)
+        assert until_one(Stopped)[-1] == Stopped(patient.job_id)
+        begin(8, replace(patient, video=replace(patient.video, title="Talk")))
+        station.cancel(7)  # too late for anything
+        events = until_one(Done)
+        assert {event.job_id for event in events} == {patient.job_id}
+    finally:
+        station.close()
 
 
 # --- jobs that are canceled, executors that are closed -------------------------------------------------

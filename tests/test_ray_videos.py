@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,14 +21,16 @@ from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.executors.ray import RayExecutor
 from analyzer.batch.log import OnEvent, ignore
 from analyzer.batch.outcome import Outcome
-from analyzer.batch.protocol import FINAL, Done, JobEvent, Resources
+from analyzer.batch.protocol import FINAL, Done, JobEvent, Progress, Resources, Segment, Stopped
 from analyzer.batch.run import run_batch
+from analyzer.settings import Settings
 from testkit import faults
 from testkit.clusters import cluster
 from testkit.demo import portraits
 from testkit.faults import Bench, Result, make_video
+from testkit.media import numbered, write_video
 from tests.batch_faults import marked, with_models
-from tests.test_batch_executors import job, video
+from tests.test_batch_executors import ended, job, until, video
 
 MEMORY_MB = 100
 FAULTS = "well", "crash", "memory", "well"
@@ -138,6 +142,36 @@ def test_images_are_sent_too(tmp_path: Path, machines: Any) -> None:
     out, outcome = on_ray(bench, 1, source="send")
     assert outcome.done == 1
     compare(out, bench)
+
+
+def test_a_download_is_kept_where_the_batch_has_it(pair: Bench, machines: Any, tmp_path: Path) -> None:
+    """The machine that analyzes it moves a link away; the file itself stays for the batch to move."""
+    path = Path(shutil.copy(pair.folder.parent / "videos/talk-0.mp4", tmp_path / "clip.mp4"))
+    content, settings = path.read_bytes(), Settings(video=False, fps=2, keep_download=True)
+    spec = job(tmp_path / "out", resources=Resources())
+    spec = replace(spec, settings=settings, video=replace(video(), paths=(path,), fetched=True))
+    with contextlib.closing(RayExecutor(1, cpus=1, memory_mb=MEMORY_MB)) as executor:
+        executor.submit(spec)
+        done = until(executor, lambda events: ended(events, spec))[-1]
+    assert isinstance(done, Done)
+    kept = tmp_path / "out" / done.run / "download-clip.mp4"
+    assert kept.read_bytes() == content and not kept.is_symlink() and not path.exists()
+    assert json.loads((kept.parent / "run.json").read_bytes())["download"] == [kept.name]
+
+
+def test_a_canceled_analysis_does_not_finish_its_segment(machines: Any, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "long.mp4", numbered(600), fps=2)
+    spec = job(tmp_path / "out", resources=Resources())
+    settings = Settings(video=False, fps=2, segment_s=300)
+    spec = replace(spec, settings=settings, video=replace(video(), paths=(path,)))
+    with contextlib.closing(RayExecutor(1, cpus=1, memory_mb=MEMORY_MB)) as executor:
+        executor.submit(spec)
+        before = until(executor, lambda events: any(isinstance(event, Progress) for event in events))
+        executor.cancel(spec.job_id)
+        events = before + until(executor, lambda events: ended(events, spec))
+    assert events[-1] == Stopped(spec.job_id)
+    assert not any(isinstance(event, Segment) for event in events)
+    assert not list((tmp_path / "out").iterdir()), "nothing was finished, so nothing is left"
 
 
 def test_videos_fail_as_they_do_in_processes_of_this_machine(tmp_path: Path, machines: Any) -> None:

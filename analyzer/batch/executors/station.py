@@ -168,7 +168,7 @@ class Station:
             self._problem = str(error)
         self._commands: SimpleQueue[tuple[int, JobSpec | None]] = SimpleQueue()
         """Numbers of what to begin, or, without a job, of what to cancel."""
-        self._number = self._job_id = 0
+        self._job_id = 0
         """Of what was begun last."""
         self._cancelled = 0
         """Of what was canceled last, which may not have begun."""
@@ -323,7 +323,7 @@ class Station:
             while True:
                 self._obey(executor)
                 for event in executor.events(_POLL_S):
-                    self._report(event)
+                    self._report(replace(event, job_id=self._job_id))
         except Exception as error:  # noqa: BLE001 - whatever it is, `poll` says it
             self._reports.fail(repr(error))
 
@@ -334,13 +334,13 @@ class Station:
             number, spec = self._commands.get(timeout=_IDLE_S) if idle else self._commands.get_nowait()
             while True:
                 if spec is None:
-                    if number == self._number:
-                        executor.cancel(self._job_id)
+                    executor.cancel(number)
                 elif number == self._cancelled:
                     self._report(Stopped(spec.job_id))
                 else:
-                    self._number, self._job_id = number, spec.job_id
-                    executor.submit(spec)
+                    # A process may get several units of one job, of which one was canceled.
+                    self._job_id = spec.job_id
+                    executor.submit(replace(spec, job_id=number))
                 number, spec = self._commands.get_nowait()
 
     def _report(self, event: JobEvent) -> None:
