@@ -168,7 +168,7 @@ def test_generous_budget_keeps_the_rate(short: Path, text: str, tmp_path: Path) 
     assert len(run.samples) == 18 and len(run.people) == 1
     said = [event for event in events if isinstance(event, SamplingChosen)]
     assert len(said) == 1 and said[0].fits and said[0].choice == run.info["budget"]
-    assert run.info["budget"].startswith("3 samples a second for about ")
+    assert run.info["budget"].startswith("3 samples a second, which takes about ")
     assert f"that a budget of {text} allows" in run.info["budget"]
     assert run.info["settings"]["fps"] == 3 and run.info["timings_s"]["budget"] > 0
 
