@@ -1,6 +1,16 @@
 """``python cli.py ...``: hands over to `analyzer.cli`."""
 
-from analyzer.cli import main
+import sys
+
+try:
+    from analyzer.cli import main
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.startswith("analyzer"):
+        raise
+    sys.stderr.write(
+        f"Error: this Python has no package {error.name}: run make demo, then .venv/bin/python cli.py\n"
+    )
+    sys.exit(3)  # NOTHING_USABLE
 
 if __name__ == "__main__":
     main()

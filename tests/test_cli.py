@@ -1070,3 +1070,10 @@ def test_file_whose_name_begins_with_a_dash_is_named(tmp_path: Path, monkeypatch
 def test_help_lists_commands_with_whole_sentences() -> None:
     text = CliRunner().invoke(cli, ["--help"]).stdout
     assert "..." not in text.partition("Commands:")[2].partition("Exit codes:")[0]
+
+
+def test_python_without_the_packages_is_a_sentence() -> None:
+    command = [sys.executable, "-S", "-E", "cli.py", "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == NOTHING_USABLE
+    assert result.stderr.count("\n") == 1 and "make demo" in result.stderr

@@ -76,7 +76,7 @@ def test_that_there_are_no_charts_of_nobody_is_said(tmp_path: Path) -> None:
 def test_too_few_videos_to_compare_are_no_sameness() -> None:
     rows = [{"exceeds": None}, {"exceeds": None}]
     assert _changes({"trend": None, "comparison": {"rows": rows}}) == [
-        "  the groups have too few videos to be compared"
+        "  The groups have too few videos to be compared."
     ]
     same = {"trend": None, "comparison": {"rows": [*rows, {"exceeds": False}]}}
     assert _changes(same) == ["  no difference is beyond its error bars"]

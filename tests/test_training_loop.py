@@ -270,6 +270,14 @@ def test_training_ends_early_and_keeps_the_best(tmp_path: Path) -> None:
     assert len(trained(tmp_path, epochs=40, patience=5, rate=0.05).history) > len(losses)
 
 
+def test_a_recipe_may_keep_its_last_epoch(tmp_path: Path) -> None:
+    fitted = trained(tmp_path / "last", epochs=12, patience=40, rate=0.05, keeps_last=True)
+    losses = [row["validation_loss"] for row in fitted.history]
+    assert fitted.best == len(losses) == 12 and int(np.argmin(losses)) + 1 < 12
+    best = trained(tmp_path / "best", epochs=12, patience=40, rate=0.05)
+    assert best.best == 1 + int(np.argmin(losses)) and not same(fitted, best)
+
+
 def test_other_work_in_the_folder_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, epochs=1)
     with pytest.raises(SettingsError, match="holds a training on other data or with other settings: name an"):

@@ -132,6 +132,7 @@ def origin_of(source: Source) -> str:
     return shown_name(source.name)
 
 
+@functools.lru_cache(maxsize=1000)  # of a channel it is asked for each of its videos
 def shown_name(name: str) -> str:
     """The name of a source as it is stored and shown, without a login."""
     return without_login(well_formed(name))

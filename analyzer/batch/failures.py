@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from analyzer.batch.config import Source
-from analyzer.batch.context import BatchContext, origin_of
+from analyzer.batch.context import BatchContext
 from analyzer.batch.failure_policy import CRASHES, Action, Decision, Failure, decide, host_pause
 from analyzer.batch.folders import remove_download, remove_segments
 from analyzer.batch.ledger import State, Work
@@ -22,10 +22,10 @@ class Failures:
     Args:
         context: Of the batch run.
         queue: Where videos go that are tried again in this run.
-        sources: All sources of the run; may grow.
+        sources: All sources of the run, by their names as they are stored; may grow.
     """
 
-    def __init__(self, context: BatchContext, queue: WorkQueue, sources: Sequence[Source]) -> None:
+    def __init__(self, context: BatchContext, queue: WorkQueue, sources: Mapping[str, Source]) -> None:
         self._context = context
         self._queue = queue
         self._sources = sources
@@ -130,7 +130,7 @@ class Failures:
 
     def _is_list(self, work: Work) -> bool:
         """Whether this is a channel or playlist that was named as if it were one video."""
-        named = next((one for one in self._sources if origin_of(one) == work.source), None)
+        named = self._sources.get(work.source)
         if named is None or named.settings.playlist or host_of(work.source) is None:
             return False
         return self._context.fetcher(named).names_list(work.source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Container
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,11 @@ def keep_download(out: Path, id: int, folder: Path) -> None:
             path.replace(folder / path.name)
 
 
-def remove_unknown_downloads(out: Path, ids: Container[str]) -> None:
-    """Remove all downloads but those of these videos."""
+def remove_unknown_downloads(out: Path, is_needed: Callable[[int], bool]) -> None:
+    """Remove the downloads of all videos that do not need theirs, by the ids of their rows."""
     downloads = out / DOWNLOADS
     for folder in downloads.iterdir() if downloads.is_dir() else ():
-        if folder.name not in ids:
+        if not (folder.name.isdecimal() and is_needed(int(folder.name))):
             shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         downloads.rmdir()

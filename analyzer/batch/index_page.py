@@ -10,14 +10,14 @@ from __future__ import annotations
 import datetime
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import analyzer
-from analyzer.batch.ledger import FINAL, Ledger, State
+from analyzer.batch.ledger import FINAL, Ledger, Result, State
 from analyzer.batch.summary import ENDINGS
 from analyzer.util.atomic import writing
 from analyzer.util.durations import rough_duration
@@ -40,6 +40,7 @@ _BATCH_RUNS = 10
 _LONGEST_ADDRESS = 2000
 _FOLDER = Path(__file__).with_name("assets")
 _STYLE = Path(__file__).parents[1] / "report" / "assets" / "page.css"
+_PEOPLE = ("people", "female", "male", "unknown_gender")
 Row = dict[str, Any]
 
 
@@ -67,9 +68,6 @@ def _page(ledger: Ledger, out: Path) -> str:
     from markupsafe import Markup
 
     counts = ledger.counts()
-    done = sorted(
-        ledger.videos([State.DONE]), key=lambda row: (row["done_at"] or 0.0, row["id"]), reverse=True
-    )
     trouble = ledger.videos([State.FAILED, State.ABANDONED], _ROWS)
     batch_runs = ledger.batch_runs(_BATCH_RUNS)
     sources = _sources(batch_runs)
@@ -78,14 +76,14 @@ def _page(ledger: Ledger, out: Path) -> str:
         version=analyzer.__version__,
         written=_minute(datetime.datetime.now(datetime.UTC).timestamp()),
         css=Markup(_STYLE.read_text("utf-8")),
-        cards=_cards(counts, done, len(sources)),
+        cards=_cards(counts, ledger.results(), len(sources)),
         hosts=[_host(row) for row in ledger.hosts()],
         trouble=[_trouble(row) for row in trouble],
         trouble_count=counts.get(State.FAILED, 0) + counts.get(State.ABANDONED, 0),
         sources=sources[:_ROWS],
         source_count=len(sources),
-        done=[_done(row, out) for row in done[:_ROWS]],
-        done_count=len(done),
+        done=[_done(row, out) for row in ledger.newest_done(_ROWS)],
+        done_count=counts.get(State.DONE, 0),
         skipped=[_video(row) | {"reason": one_line(row["reason"] or "–", 500)} for row in skipped],
         skipped_count=counts.get(State.SKIPPED, 0),
         batch_runs=[_batch_run(row) for row in batch_runs],
@@ -102,13 +100,15 @@ def _template() -> Template:
     )
 
 
-def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list[tuple[str, str, str]]:
+def _cards(counts: Mapping[str, int], results: Iterable[Result], sources: int) -> list[tuple[str, str, str]]:
     """Return name, figure and note of each total."""
     not_listed = [("Failed sources", _number(sources), "in the last batch run")] if sources else []
     waiting = sum(count for state, count in counts.items() if state not in (*FINAL, State.FAILED))
-    seconds = sum(_analyzed_s(row) for row in done)
-    people = sum(_count(row, "people") or 0 for row in done)
-    partly = sum(row["complete"] is False for row in done)
+    seconds, people, partly = 0.0, 0, 0
+    for result in results:
+        seconds += _analyzed_s(result)
+        people += _count(result.counts, "people") or 0
+        partly += result.complete is False
     return [
         ("Done", _number(counts.get(State.DONE, 0)), f"{partly:,} of them partial" if partly else ""),
         ("Video", rough_duration(seconds), "analyzed"),
@@ -168,7 +168,7 @@ def _done(row: Row, out: Path) -> Row:
         "uploaded": one_line(row["uploaded"] or "", 10),
         "length": "" if seconds is None else clock(seconds),
         "length_s": "" if seconds is None else f"{seconds:g}",
-        "people": [_count(row, name) for name in ("people", "female", "male", "unknown_gender")],
+        "people": [_count(row["counts"] or {}, name) for name in _PEOPLE],
         "partly": row["complete"] is False,
         "done": _minute(row["done_at"]),
     }
@@ -224,14 +224,14 @@ def _relative(path: str, out: Path) -> str:
     return quote(os.fsencode(os.path.relpath(path, out)))
 
 
-def _analyzed_s(row: Row) -> float:
-    known = (row["counts"] or {}).get("analyzed_s")
-    seconds = float(known if isinstance(known, int | float) else row["duration_s"] or 0.0)
+def _analyzed_s(result: Result) -> float:
+    known = result.counts.get("analyzed_s")
+    seconds = float(known if isinstance(known, int | float) else result.duration_s or 0.0)
     return seconds if math.isfinite(seconds) else 0.0
 
 
-def _count(row: Row, name: str) -> int | None:
-    known = (row["counts"] or {}).get(name)
+def _count(counts: Row, name: str) -> int | None:
+    known = counts.get(name)
     return known if isinstance(known, int) else None
 
 

@@ -19,16 +19,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from analyzer.batch.config import LEDGER_NAME
 from analyzer.errors import LedgerError, is_full
@@ -41,8 +43,10 @@ __all__ = [
     "LEDGER_NAME",
     "NETWORK_FILE_SYSTEMS",
     "SCHEMA_VERSION",
+    "Known",
     "Ledger",
     "Listed",
+    "Result",
     "State",
     "Work",
     "WorkerRow",
@@ -56,6 +60,12 @@ _COMPLETED = "completed"
 _APPLICATION_ID = 0x41754C67  # "AuLg": marks the files of this program
 _BUSY_S = 30.0
 """How long to wait for another writer, such as a backup."""
+_CACHE_KB = 64_000
+"""Pages of the file that are kept in memory: the indexes of a million videos are read in no order."""
+_TOGETHER, _TOGETHER_S = 5000, 0.5
+"""The most changes of `Ledger.together` in one transaction, and for how long it may stay open, in seconds."""
+_CHUNK = 1000
+"""Rows that are fetched at a time where all may be read."""
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "ceph", "glusterfs")
 
 Row = sqlite3.Row
@@ -84,6 +94,7 @@ CANCELED = "canceled"
 FINAL = (State.DONE, State.SKIPPED, State.ABANDONED)
 """States in which a video needs no more work."""
 RUNNING = (State.DOWNLOADING, State.DOWNLOADED, State.ANALYZING)
+_UNFINISHED = tuple(state for state in State if state not in FINAL)
 
 _MIGRATIONS = (
     # 1
@@ -204,6 +215,14 @@ _MIGRATIONS = (
         seen_at REAL NOT NULL
     );
     """,
+    # 6: nothing reads all rows of a large ledger only to find a few
+    """
+    DROP INDEX videos_by_state;
+    CREATE INDEX videos_by_state ON videos (state, changed_at);
+    CREATE INDEX videos_by_origin ON videos (origin, state);
+    CREATE INDEX videos_by_run ON videos (run) WHERE run IS NOT NULL;
+    CREATE INDEX attempts_by_end ON attempts (ended_at) WHERE outcome = 'done' AND analysis_s IS NOT NULL;
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 """A batch upgrades an older ledger when it opens it. Scripts that were released never change."""
@@ -228,6 +247,35 @@ class Listed:
     uploaded: str | None = None
     """ISO date."""
     duration_s: float | None = None
+
+
+class Parts(NamedTuple):
+    """Whose segments are, or were, in a run's folder."""
+
+    parts_key: str
+    identity: str
+    changed_at: float
+
+
+class Result(NamedTuple):
+    """What came of a done video."""
+
+    counts: dict[str, Any]
+    """As in ``run.json``."""
+    duration_s: float | None
+    complete: bool | None
+
+
+class Known(NamedTuple):
+    """What is asked of the rows of many videos: cheaper than a `Work`."""
+
+    id: int
+    state: State
+    error_kind: str | None
+    next_try: float | None
+    title: str | None
+    uploaded: str | None
+    duration_s: float | None
 
 
 @dataclass(frozen=True)
@@ -357,6 +405,12 @@ class Ledger:
         self._lock = threading.RLock()
         self._base = path.parent
         self._read_only = read_only
+        self._folders: dict[str, Path] = {}
+        self._stored_folders: dict[Path, str] = {}
+        self._together = False
+        self._uncommitted = 0
+        """Changes of `together` that are not committed yet."""
+        self._begun_at = 0.0
         with self._errors():
             if read_only:
                 self._db = _open(":memory:" if not path.exists() else path, read_only=path.exists())
@@ -433,25 +487,86 @@ class Ledger:
             ) from error
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def together(self) -> Iterator[None]:
+        """Commit the changes that are made meanwhile in few transactions: each waits for the disk.
+
+        A change by itself is still made as a whole or not at all, and seen at once by this `Ledger`. Those
+        before an exception are committed. Call `commit` before waiting for anything but the disk: an open
+        transaction keeps others from writing.
+        """
+        self._together = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._together = False
+                self.commit()
+
+    def commit(self) -> None:
+        """Commit what `together` has collected."""
         with self._lock, self._errors():
+            self._uncommitted = 0
+            if self._db.in_transaction:
+                self._commit()
+
+    def _commit(self) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._errors(), self._savepoint() if self._together else self._alone():
+            yield self._db
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A change in a transaction of its own."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+        self._commit()
+
+    @contextlib.contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        """A change inside the transaction of `together`."""
+        if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
-            try:
-                self._db.execute("COMMIT")
-            except sqlite3.Error:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
+            self._begun_at, self._uncommitted = time.monotonic(), 0
+        self._db.execute("SAVEPOINT change")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # on a full disk SQLite itself rolls everything back
+                self._db.execute("ROLLBACK TO change")
+                self._db.execute("RELEASE change")
+            raise
+        self._db.execute("RELEASE change")
+        self._uncommitted += 1
+        if self._uncommitted >= _TOGETHER or time.monotonic() - self._begun_at > _TOGETHER_S:
+            self._commit()
 
     def _rows(self, sql: str, *values: Any) -> list[Row]:
         with self._lock, self._errors():
             return self._db.execute(sql, values).fetchall()
+
+    def _each(self, sql: str, *values: Any) -> Iterator[Row]:
+        """As `_rows`, without holding all rows in memory. Rows that change meanwhile may be missed."""
+        with self._lock, self._errors():
+            cursor = self._db.execute(sql, values)
+        while True:
+            with self._lock, self._errors():
+                rows = cursor.fetchmany(_CHUNK)
+            if not rows:
+                return
+            yield from rows
 
     def _change(self, sql: str, *values: Any) -> int:
         with self._transaction() as db:
@@ -464,8 +579,8 @@ class Ledger:
 
         A new row skips those of the same source and video with other settings, unless they are done.
         """
-        now = self._now()
         key = listed.identity, listed.settings_hash, listed.models_hash
+        now = self._now()
         with self._transaction() as db:
             cursor = db.execute(
                 "INSERT INTO videos (identity, settings_hash, models_hash, origin, source, standalone,"
@@ -476,7 +591,7 @@ class Ledger:
                     listed.origin,
                     listed.source,
                     listed.standalone,
-                    self._stored(listed.folder),
+                    self._stored_folder(listed.folder),
                     State.NEW,
                     listed.title,
                     listed.uploaded,
@@ -497,9 +612,7 @@ class Ledger:
                         *key[1:],
                     ),
                 )
-            row = db.execute(
-                "SELECT * FROM videos WHERE identity = ? AND settings_hash = ? AND models_hash = ?", key
-            ).fetchone()
+            row = db.execute(_FIND_WORK, key).fetchone()
         return self._work(row), created
 
     def get(self, id: int) -> Work:
@@ -508,29 +621,76 @@ class Ledger:
         Raises:
             LedgerError: There is none.
         """
-        rows = self._rows("SELECT * FROM videos WHERE id = ?", id)
+        rows = self._rows(f"SELECT {_OF_WORK} FROM videos WHERE id = ?", id)
         if not rows:
             raise LedgerError(f"the ledger {self.path} has no video {id}: batch status lists them")
         return self._work(rows[0])
 
     def find(self, identity: str, settings_hash: str, models_hash: str) -> Work | None:
         """Return the row of this work, if there is one."""
-        rows = self._rows(
-            "SELECT * FROM videos WHERE identity = ? AND settings_hash = ? AND models_hash = ?",
-            *(identity, settings_hash, models_hash),
-        )
+        rows = self._rows(_FIND_WORK, identity, settings_hash, models_hash)
         return self._work(rows[0]) if rows else None
+
+    def known(self, identity: str, settings_hash: str, models_hash: str) -> Known | None:
+        """Return what is known of this work, if there is a row."""
+        return self.known_of((identity,), settings_hash, models_hash).get(identity)
+
+    def known_of(self, identities: Collection[str], settings_hash: str, models_hash: str) -> dict[str, Known]:
+        """Return what is known of the work on some videos, of those that have a row."""
+        rows = self._rows(
+            f"SELECT identity, {', '.join(Known._fields)} FROM videos WHERE settings_hash = ?"
+            f" AND models_hash = ? AND identity IN ({_marks(identities)})",
+            *(settings_hash, models_hash, *identities),
+        )
+        return {identity: Known(id, _STATES[state], *others) for identity, id, state, *others in rows}
 
     def unfinished(self, origins: Iterable[str] | None = None) -> list[Work]:
         """Return the rows that need work, oldest first: those of these origins, or all."""
-        rows = self._rows(f"SELECT * FROM videos WHERE state NOT IN ({_marks(FINAL)}) ORDER BY id", *FINAL)
-        wanted = None if origins is None else set(origins)
-        return [self._work(row) for row in rows if wanted is None or row["origin"] in wanted]
+        wanted = f"SELECT {_OF_WORK} FROM videos WHERE state IN ({_marks(_UNFINISHED)})"
+        if origins is None:
+            rows = self._rows(f"{wanted} ORDER BY id", *_UNFINISHED)
+        else:
+            found = [self._rows(f"{wanted} AND origin = ?", *_UNFINISHED, one) for one in set(origins)]
+            rows = sorted(itertools.chain.from_iterable(found), key=itemgetter("id"))
+        return [self._work(row) for row in rows]
+
+    def unfinished_origins(self) -> set[str]:
+        """Return the origins of rows that need work."""
+        rows = self._each(
+            f"SELECT DISTINCT origin FROM videos WHERE state IN ({_marks(_UNFINISHED)})", *_UNFINISHED
+        )
+        return {row[0] for row in rows}
+
+    def running(self) -> list[Work]:
+        """Return the rows that a batch run was working on, oldest first."""
+        rows = self._rows(
+            f"SELECT {_OF_WORK} FROM videos WHERE state IN ({_marks(RUNNING)}) ORDER BY id", *RUNNING
+        )
+        return [self._work(row) for row in rows]
+
+    def needs_download(self, id: int) -> bool:
+        """Return whether a row needs work, and its file is on the disk."""
+        return bool(
+            self._rows(
+                f"SELECT 1 FROM videos WHERE id = ? AND video IS NOT NULL AND state IN"
+                f" ({_marks(_UNFINISHED)})",
+                *(id, *_UNFINISHED),
+            )
+        )
 
     def of_origin(self, origin: str) -> list[Work]:
         """Return the rows of a source, oldest first."""
-        rows = self._rows("SELECT * FROM videos WHERE origin = ? ORDER BY id", origin)
+        rows = self._rows(f"SELECT {_OF_WORK} FROM videos WHERE origin = ? ORDER BY id", origin)
         return [self._work(row) for row in rows]
+
+    def of_identity(self, identity: str) -> list[Work]:
+        """Return the rows of a video: one for each settings and models."""
+        rows = self._rows(f"SELECT {_OF_WORK} FROM videos WHERE identity = ? ORDER BY id", identity)
+        return [self._work(row) for row in rows]
+
+    def origins(self) -> Iterator[tuple[int, str]]:
+        """Return id and origin of all rows."""
+        return ((row[0], row[1]) for row in self._each("SELECT id, origin FROM videos"))
 
     def delete(self, id: int) -> None:
         """Delete a video's row with its attempts and segments, as if it had never been listed.
@@ -542,15 +702,32 @@ class Ledger:
             self._change("DELETE FROM videos WHERE id = ?", id)
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def abandoned(self) -> list[Work]:
-        """Return the abandoned rows, oldest first."""
-        rows = self._rows("SELECT * FROM videos WHERE state = ? ORDER BY id", State.ABANDONED)
-        return [self._work(row) for row in rows]
+    def abandoned(self) -> Iterator[tuple[int, str, str]]:
+        """Return id, source and identity of the abandoned rows, oldest first."""
+        rows = self._each(
+            "SELECT id, source, identity FROM videos WHERE state = ? ORDER BY id", State.ABANDONED
+        )
+        return ((row[0], row[1], row[2]) for row in rows)
 
-    def parts(self) -> list[Work]:
-        """Return the rows whose analysis has ever begun segments."""
-        rows = self._rows("SELECT * FROM videos WHERE parts_key IS NOT NULL ORDER BY id")
-        return [self._work(row) for row in rows]
+    def parts(self) -> Iterator[Parts]:
+        """Return the rows whose analysis has ever begun segments, oldest first."""
+        names = ", ".join(Parts._fields)
+        rows = self._each(f"SELECT {names} FROM videos WHERE parts_key IS NOT NULL ORDER BY id")
+        return (Parts(*row) for row in rows)
+
+    def folders_of_parts(self) -> list[Path]:
+        """Return the folders in whose runs segments have ever been begun."""
+        rows = self._rows("SELECT DISTINCT folder FROM videos WHERE parts_key IS NOT NULL")
+        return [self._base / row[0] for row in rows]
+
+    def is_published(self, run: Path) -> bool:
+        """Return whether a folder is the run of a done video whose segments were here."""
+        return bool(
+            self._rows(
+                "SELECT 1 FROM videos WHERE run = ? AND state = ? AND parts_key IS NOT NULL",
+                *(self._stored(run), State.DONE),
+            )
+        )
 
     def same_work(self, work: Work, video_id: str) -> int | None:
         """Return the id of another row that stands for the same work on a video; None if there is none."""
@@ -901,14 +1078,32 @@ class Ledger:
 
     def videos(self, states: Sequence[str] = (), limit: int | None = None) -> list[dict[str, Any]]:
         """Return rows as dictionaries, newest change first, with full paths."""
-        where = f"WHERE state IN ({_marks(states)})" if states else ""
-        rows = self._rows(
-            f"SELECT videos.*, (SELECT count(*) FROM segments WHERE video = id) AS segments_done FROM videos"
-            f" {where} ORDER BY changed_at DESC, id DESC LIMIT ?",
-            *states,
-            -1 if limit is None else limit,
-        )
+        return list(self.each_video(states, limit))
+
+    def each_video(self, states: Sequence[str] = (), limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """As `videos`, one by one."""
+        most = -1 if limit is None else limit
+        # Of each state, the index gives the newest ones: nothing else is read, and nothing sorted.
+        newest = f"SELECT * FROM ({_VIDEOS} WHERE state = ? ORDER BY changed_at DESC, id DESC LIMIT ?)"
+        wanted = list(dict.fromkeys(states)) or list(State)
+        every = " UNION ALL ".join(newest for _ in wanted)
+        sql = f"{every} ORDER BY changed_at DESC, id DESC LIMIT ?"
+        values = [value for state in wanted for value in (state, most)]
+        return (self._document(row) for row in self._each(sql, *values, most))
+
+    def newest_done(self, limit: int) -> list[dict[str, Any]]:
+        """Return the rows of the videos that were done last, as `videos` does, the newest first."""
+        newest = "ORDER BY coalesce(done_at, 0) DESC, id DESC"
+        ids = f"SELECT id FROM videos WHERE state = ? {newest} LIMIT ?"
+        rows = self._rows(f"{_VIDEOS} WHERE id IN ({ids}) {newest}", State.DONE, limit)
         return [self._document(row) for row in rows]
+
+    def results(self) -> Iterator[Result]:
+        """Return what came of each done video."""
+        rows = self._each("SELECT counts, duration_s, complete FROM videos WHERE state = ?", State.DONE)
+        for counts, duration_s, complete in rows:
+            known = json.loads(counts) or {} if counts else {}
+            yield Result(known, duration_s, None if complete is None else bool(complete))
 
     def history(self, id: int) -> dict[str, Any]:
         """Return a video's row with its `attempts_list` and `segments_list`, all as JSON values.
@@ -917,11 +1112,7 @@ class Ledger:
             LedgerError: There is none.
         """
         self.get(id)
-        (row,) = self._rows(
-            "SELECT videos.*, (SELECT count(*) FROM segments WHERE video = id) AS segments_done"
-            " FROM videos WHERE id = ?",
-            id,
-        )
+        (row,) = self._rows(f"{_VIDEOS} WHERE id = ?", id)
         attempts = self._rows("SELECT * FROM attempts WHERE video = ? ORDER BY number", id)
         segments = self._rows("SELECT * FROM segments WHERE video = ? ORDER BY segment", id)
         return self._document(row) | {
@@ -947,11 +1138,10 @@ class Ledger:
         """
         rows = self._rows(
             "SELECT coalesce(a.fetch_s, 0) + a.analysis_s, v.duration_s, v.size_bytes FROM attempts AS a"
-            " JOIN videos AS v ON v.id = a.video WHERE a.outcome = ? AND a.analysis_s IS NOT NULL"
+            # Written out, as in the index.
+            " JOIN videos AS v ON v.id = a.video WHERE a.outcome = 'done' AND a.analysis_s IS NOT NULL"
             " AND (? IS NULL OR v.settings_hash = ?) ORDER BY a.ended_at DESC LIMIT 200",
-            State.DONE,
-            settings_hash,
-            settings_hash,
+            *(settings_hash, settings_hash),
         )
         return [(row[0], row[1], row[2]) for row in rows]
 
@@ -1004,7 +1194,8 @@ class Ledger:
             ).rowcount
             gone += db.execute("DELETE FROM batch_runs WHERE ended_at < ?", (before,)).rowcount
         with self._errors():
-            self._db.execute("VACUUM")
+            if self._db.execute("PRAGMA freelist_count").fetchone()[0]:
+                self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
 
@@ -1015,33 +1206,25 @@ class Ledger:
         base = Path(os.path.abspath(self._base))  # noqa: PTH100
         return str(absolute.relative_to(base)) if absolute.is_relative_to(base) else str(absolute)
 
+    def _stored_folder(self, folder: Path) -> str:
+        if folder not in self._stored_folders:  # there are few, for many rows
+            self._stored_folders[folder] = self._stored(folder)
+        return self._stored_folders[folder]
+
     def _work(self, row: Row) -> Work:
+        values = dict(zip(_WORK_COLUMNS, row, strict=True))
+        folder, run, video = values["folder"], values["run"], values["video"]
+        if folder not in self._folders:
+            self._folders[folder] = self._base / folder
         return Work(
-            id=row["id"],
-            identity=row["identity"],
-            settings_hash=row["settings_hash"],
-            models_hash=row["models_hash"],
-            origin=row["origin"],
-            source=row["source"],
-            standalone=bool(row["standalone"]),
-            folder=self._base / row["folder"],
-            state=State(row["state"]),
-            reason=row["reason"],
-            error_kind=row["error_kind"],
-            error=row["error"],
-            attempts=row["attempts"],
-            consecutive_failures=row["consecutive_failures"],
-            interrupted=row["interrupted"],
-            next_try=row["next_try"],
-            title=row["title"],
-            uploaded=row["uploaded"],
-            duration_s=row["duration_s"],
-            size_bytes=row["size_bytes"],
-            video=json.loads(row["video"]) if row["video"] else None,
-            video_id=row["video_id"],
-            parts_key=row["parts_key"],
-            changed_at=row["changed_at"],
-            run=self._base / row["run"] if row["run"] else None,
+            **values
+            | {
+                "standalone": bool(values["standalone"]),
+                "folder": self._folders[folder],
+                "state": _STATES[values["state"]],
+                "video": json.loads(video) if video else None,
+                "run": self._base / run if run else None,
+            }
         )
 
     def _document(self, row: Row) -> dict[str, Any]:
@@ -1054,10 +1237,16 @@ class Ledger:
         return document
 
 
+_STATES = {str(state): state for state in State}
+_WORK_COLUMNS = tuple(each.name for each in dataclasses.fields(Work))
+_OF_WORK = ", ".join(_WORK_COLUMNS)
+_BY_KEY = "FROM videos WHERE identity = ? AND settings_hash = ? AND models_hash = ?"
+_FIND_WORK = f"SELECT {_OF_WORK} {_BY_KEY}"
+_VIDEOS = "SELECT videos.*, (SELECT count(*) FROM segments WHERE video = id) AS segments_done FROM videos"
 _FACTS = frozenset({"video_id", "title", "channel", "uploaded", "duration_s", "size_bytes", "segments"})
 
 
-def _marks(values: Sequence[Any]) -> str:
+def _marks(values: Collection[Any]) -> str:
     return ", ".join("?" * len(values))
 
 
@@ -1077,6 +1266,7 @@ def _open(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
     else:
         db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     db.row_factory = Row
+    db.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
     if path != ":memory:" and not read_only:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")

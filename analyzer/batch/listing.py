@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Mapping, MutableSequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from analyzer.batch.config import Source
+from analyzer.batch.config import Filters, Source
 from analyzer.batch.context import BatchContext, library_versions, origin_of
 from analyzer.batch.failure_policy import Failure, Phase, failure_of
 from analyzer.batch.failures import Failures
 from analyzer.batch.folders import holds_something, remove_segments
-from analyzer.batch.ledger import Listed, State, Work
+from analyzer.batch.ledger import FINAL, Known, Listed, State, Work
 from analyzer.batch.outcome import iso_time
 from analyzer.batch.queue import Entry, WorkQueue
 from analyzer.errors import AnalyzerError, LedgerError, SourceError, SourceErrorKind, StoppedError
 from analyzer.events import FilesSkipped
+from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item
 from analyzer.util.text import well_formed
@@ -27,8 +29,21 @@ __all__ = ["Listing", "why_not"]
 _REOPENED = ("filter", "replaced", "settings", "gone")
 """Kinds of skipped videos that are queued again once the reason no longer applies."""
 
+_NO_FILTERS = Filters()
+
 _SETTLED_S = 10.0
 """A file of a watched folder that was changed more recently may still be written to."""
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A source, and what is the same for all of its videos."""
+
+    source: Source
+    origin: str
+    fetcher: Fetcher
+    hashes: tuple[str, str]
+    """Of its settings and its models."""
 
 
 class Listing:
@@ -48,12 +63,16 @@ class Listing:
         self._queue = queue
         self._failures = failures
         self._models = models
-        self._owners: dict[tuple[Path, str], Source] = {}
+        self._owners: dict[Path, dict[str, _Listed]] = {}
         """Of each folder and video: the first source that lists it."""
         self._paths: dict[str, str] = {}
         """Of each local file or folder that was listed in this run: its identity."""
         self._identities: set[str] = set()
         """These identities."""
+        self._settings: Settings | None = None
+        """Of the source that was listed last, whose fetcher and hashes may serve the next one, too."""
+        self._fetcher: Fetcher
+        self._hashes: tuple[str, str]
 
     def list_all(self, sources: MutableSequence[Source]) -> None:
         """List sources and queue their videos in turns.
@@ -62,102 +81,127 @@ class Listing:
             StoppedError: A stop was requested.
             LedgerError: The ledger cannot be written.
         """
-        start = len(self._queue)
-        missing = [work for source in sources for work in self._resume(source)]
-        for source in sources:
-            self._context.check_stop()
-            self._list(source)
-        for work in missing:
-            if work.id not in self._queue:
-                remove_segments(self._context.ledger.get(work.id))
-                reason = self._replaced(work) or "its file is gone, or holds something else now"
-                self._context.skip(work, reason, "gone")
-        for work in self._context.ledger.abandoned():
-            if (replaced := self._replaced(work)) is not None:
-                self._context.skip(work, replaced, "gone")
-        self._queue.take_turns(sources, start)
+        # Each change of a row waits for the disk if it is committed alone.
+        with self._context.ledger.together():
+            unfinished = self._context.ledger.unfinished_origins()
+            missing = [
+                work
+                for source in sources
+                if origin_of(source) in unfinished
+                for work in self._resume(self._listed(source))
+            ]
+            for source in sources:
+                self._context.check_stop()
+                self._list(self._listed(source))
+            for work in missing:
+                if work.id not in self._queue:
+                    remove_segments(self._context.ledger.get(work.id))
+                    gone = "its file is gone, or holds something else now"
+                    self._context.skip(work, self._replaced(work.source, work.identity) or gone, "gone")
+            if self._paths:
+                for id, path, identity in list(self._context.ledger.abandoned()):
+                    if (replaced := self._replaced(path, identity)) is not None:
+                        self._context.skip(self._context.ledger.get(id), replaced, "gone")
+        self._queue.take_turns(sources)
+
+    def _listed(self, source: Source) -> _Listed:
+        if self._settings is not source.settings:  # of a list of a million addresses they are the same
+            self._settings, result_hash = source.settings, source.settings.result_hash()
+            self._fetcher = self._context.fetcher(source)
+            self._hashes = result_hash, self._models[result_hash]
+        return _Listed(source, origin_of(source), self._fetcher, self._hashes)
 
     def forget(self, source: str) -> None:
         """Forget which videos a source has listed, by its name."""
-        self._owners = {key: owner for key, owner in self._owners.items() if owner.name != source}
+        for folder, owners in self._owners.items():
+            kept = {key: owner for key, owner in owners.items() if owner.source.name != source}
+            self._owners[folder] = kept
 
-    def _replaced(self, work: Work) -> str | None:
+    def _replaced(self, path: str, identity: str) -> str | None:
         """What happened to a local file whose path now holds something else, and of which no copy is listed;
         None: nothing."""
-        if self._paths.get(work.source, work.identity) == work.identity:
+        if self._paths.get(path, identity) == identity:
             return None
-        if work.identity in self._identities:
+        if identity in self._identities:
             return None
-        return "its images were changed" if Path(work.source).is_dir() else "the file was replaced"
+        return "its images were changed" if Path(path).is_dir() else "the file was replaced"
 
     # -- unfinished work of earlier runs
 
-    def _resume(self, source: Source) -> list[Work]:
+    def _resume(self, listed: _Listed) -> list[Work]:
         """Queue what earlier runs have not finished, whether or not the source still lists it.
 
         Returns:
             Local files that are gone, which may be listed by other names.
         """
-        settings_hash = source.settings.result_hash()
-        hashes = settings_hash, self._models[settings_hash]
+        source = listed.source
         missing = []
-        for work in self._context.ledger.unfinished([origin_of(source)]):
+        for work in self._context.ledger.unfinished([listed.origin]):
             resumable = work.standalone or work.video is not None
             if resumable and host_of(work.source) is None:
                 if not holds_something(Path(work.source).parent):
                     continue  # a disk that is not mounted now may be mounted tomorrow
-                if not self._is_there(source, work):
+                if not self._is_there(listed.fetcher, work):
                     missing.append(work)
                     continue
-            if (work.settings_hash, work.models_hash) == hashes and resumable and self._queue.is_open(source):
-                self._owners.setdefault((source.folder, work.identity), source)
-                if self._is_wanted(source, work):
-                    self._queue.add(source, work, None)
+            known = (work.settings_hash, work.models_hash) == listed.hashes
+            if known and resumable and self._queue.is_open(source):
+                self._owner(listed, work.identity)
+                if (wanted := self._wanted(source, work)) is not None:
+                    self._queue.add(source, wanted, None)
         return missing
 
-    def _is_there(self, source: Source, work: Work) -> bool:
+    def _owner(self, listed: _Listed, identity: str) -> _Listed:
+        return self._owners.setdefault(listed.source.folder, {}).setdefault(identity, listed)
+
+    @staticmethod
+    def _is_there(fetcher: Fetcher, work: Work) -> bool:
         """Whether a local file or folder of images is unchanged."""
         try:
-            fetcher = self._context.fetcher(source)
             return any(fetcher.identify(item) == work.identity for item in list(fetcher.resolve(work.source)))
         except SourceError:
             return False
 
     # -- sources
 
-    def _list(self, source: Source) -> None:
-        context, fetcher = self._context, self._context.fetcher(source)
+    def _list(self, source: _Listed) -> None:
+        context, name = self._context, source.source.name
         listed = queued = 0
-        host = host_of(source.name)
+        host = host_of(name)
         paused_until = context.ledger.paused_until(host) if host is not None else 0.0
         if paused_until > context.clock.time():  # not a failure of this source: the first one was reported
             until = iso_time(paused_until)
-            context.log("source_deferred", source=origin_of(source), host=host, until=until)
+            context.log("source_deferred", source=source.origin, host=host, until=until)
             return
         try:
-            for item in fetcher.resolve(
-                source.name,
-                on_wait=context.check_stop,
+            for item in source.fetcher.resolve(
+                name,
+                on_wait=self._wait,
                 on_left_out=lambda left: context.log(FilesSkipped.name, **vars(left)),
             ):
-                if not self._queue.is_open(source):
+                if not self._queue.is_open(source.source):
                     break
                 listed += 1
                 try:
-                    queued += self._add(source, fetcher, item)
+                    queued += self._add(source, item)
                 except AnalyzerError:
                     raise
                 except Exception as error:  # noqa: BLE001 - one entry must not end the list
                     context.on_event.reraise()
-                    self._failed(source, failure_of(error, Phase.FETCH))
+                    self._failed(source.source, failure_of(error, Phase.FETCH))
         except (StoppedError, LedgerError):
             raise
         except Exception as error:  # noqa: BLE001 - one source must not end the others
             context.on_event.reraise()
             # An emptied folder is not a failure.
             if not (isinstance(error, SourceError) and error.kind is SourceErrorKind.EMPTY):
-                self._failed(source, failure_of(error, Phase.FETCH))
-        context.log("listed", source=origin_of(source), videos=listed, queued=queued)
+                self._failed(source.source, failure_of(error, Phase.FETCH))
+        context.log("listed", source=source.origin, videos=listed, queued=queued)
+
+    def _wait(self) -> None:
+        """While a server is waited for, others may write to the ledger."""
+        self._context.ledger.commit()
+        self._context.check_stop()
 
     def _failed(self, source: Source, failure: Failure) -> None:
         host, origin = host_of(source.name), origin_of(source)
@@ -167,9 +211,9 @@ class Listing:
         self._context.tally.source_failed(origin, failure.kind, error)
         self._context.log("source_failed", source=origin, kind=failure.kind, error=error)
 
-    def _add(self, source: Source, fetcher: Fetcher, item: Item) -> bool:
+    def _add(self, listed: _Listed, item: Item) -> bool:
         """Enter a listed video into the ledger; returns whether it was queued."""
-        context = self._context
+        context, source = self._context, listed.source
         if item.error is not None and (item.list_broke or item.error.retry):
             self._failed(source, failure_of(item.error, Phase.FETCH))
             return False
@@ -177,48 +221,63 @@ class Listing:
             context.log("still_changing", source=well_formed(item.source))
             return False
         try:
-            identity = fetcher.identify(item)
+            identity = listed.fetcher.identify(item)
         except SourceError as error:  # a file that was removed since it was listed
             self._failed(source, failure_of(error, Phase.FETCH))
             return False
         shown = without_login(well_formed(item.source))
-        settings_hash = source.settings.result_hash()
-        owner = self._owners.setdefault((source.folder, identity), source)
-        if owner.settings.result_hash() != settings_hash:
+        owner = self._owner(listed, identity)
+        if owner.hashes[0] != listed.hashes[0]:
             # Two runs of one video in one folder would replace each other in every batch run.
             message = (
-                f"{shown} is also listed by {origin_of(owner)}, with other settings and the same folder: "
+                f"{shown} is also listed by {owner.origin}, with other settings and the same folder: "
                 "give one of them `into`"
             )
             self._failed(source, Failure("clash", message))
             return False
-        listed = Listed(
-            identity=identity,
-            settings_hash=settings_hash,
-            models_hash=self._models[settings_hash],
-            origin=origin_of(source),
-            source=shown,
-            standalone=item.standalone and shown == item.source,
-            folder=source.folder,
-            title=item.title and well_formed(item.title),
-            uploaded=item.uploaded,
-            duration_s=item.duration_s,
-        )
-        work, created = context.ledger.add(listed)
-        if created:
-            context.log("found", work.id, source=work.source, title=work.title)
-        if item.paths and shown not in self._paths:
-            if work.id in self._queue and identity in self._identities:
-                context.tally.copy()
-                context.log("copy", work.id, source=shown)
-            self._paths[shown] = identity
-            self._identities.add(identity)
+        known = context.ledger.known(identity, *listed.hashes)
+        if known is not None and _is_over(known):
+            self._note_path(item, shown, identity, known.id)
+            return False
+        work, created = self._entered(listed, item, identity, shown)
+        self._note_path(item, shown, identity, work.id)
         if item.error is not None:
             if created:
                 context.ledger.begin(work.id, library_versions())
-                self._failures.handle(Entry(work, source, item, 0), failure_of(item.error, Phase.FETCH))
+                self._failures.handle(Entry(work, source, item), failure_of(item.error, Phase.FETCH))
             return False
-        return self._is_wanted(source, work) and self._queue.add(source, work, item)
+        wanted = self._wanted(source, work)
+        return wanted is not None and self._queue.add(source, wanted, item)
+
+    def _entered(self, listed: _Listed, item: Item, identity: str, shown: str) -> tuple[Work, bool]:
+        """The row of a video, and whether it is new."""
+        settings_hash, models_hash = listed.hashes
+        work, created = self._context.ledger.add(
+            Listed(
+                identity=identity,
+                settings_hash=settings_hash,
+                models_hash=models_hash,
+                origin=listed.origin,
+                source=shown,
+                standalone=item.standalone and shown == item.source,
+                folder=listed.source.folder,
+                title=item.title and well_formed(item.title),
+                uploaded=item.uploaded,
+                duration_s=item.duration_s,
+            )
+        )
+        if created:
+            self._context.log("found", work.id, source=work.source, title=work.title)
+        return work, created
+
+    def _note_path(self, item: Item, shown: str, identity: str, id: int) -> None:
+        """Remember what a local path holds."""
+        if item.paths and shown not in self._paths:
+            if id in self._queue and identity in self._identities:
+                self._context.tally.copy()
+                self._context.log("copy", id, source=shown)
+            self._paths[shown] = identity
+            self._identities.add(identity)
 
     def _is_settled(self, item: Item) -> bool:
         newest = self._context.clock.time() - _SETTLED_S
@@ -226,19 +285,24 @@ class Listing:
             return all(path.stat().st_mtime <= newest for path in item.paths)
         return False
 
-    def _is_wanted(self, source: Source, work: Work) -> bool:
-        """Whether a video is to be analyzed, by its state and today's filters."""
-        reopened = work.state is State.SKIPPED and work.error_kind in _REOPENED
-        if work.state in (State.DONE, State.ABANDONED) or (work.state is State.SKIPPED and not reopened):
-            return False
+    def _wanted(self, source: Source, work: Work) -> Work | None:
+        """The row of a video that is to be analyzed, by its state and today's filters; None: it is not."""
+        if _is_over(work):
+            return None
         reason = why_not(source, work, self._context.clock.time())
         if reason is not None:
             if work.state is not State.SKIPPED:
                 self._context.skip(work, reason, "filter")
-            return False
-        if reopened:
+            return None
+        if work.state is State.SKIPPED:
             self._context.ledger.reopen(work.id)
-        return True
+            return self._context.ledger.get(work.id)
+        return work
+
+
+def _is_over(row: Known | Work) -> bool:
+    """Whether a row needs no more work, whatever today's filters say."""
+    return row.state in FINAL and not (row.state is State.SKIPPED and row.error_kind in _REOPENED)
 
 
 def why_not(source: Source, work: Work, now: float) -> str | None:
@@ -251,6 +315,8 @@ def why_not(source: Source, work: Work, now: float) -> str | None:
         work: The video's row.
         now: Seconds since 1970.
     """
+    if source.filters == _NO_FILTERS:
+        return None
     uploaded = work.uploaded
     if uploaded is None and host_of(work.source) is None:
         with contextlib.suppress(OSError):

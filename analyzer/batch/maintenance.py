@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer.batch.folders import DOWNLOADS, holds_something
-from analyzer.batch.ledger import Ledger, State, Work, lock_ledger
+from analyzer.batch.ledger import FINAL, Ledger, Work, lock_ledger
 from analyzer.util.locks import remove_leftovers, remove_parts
 from analyzer.util.urls import host_of
 
@@ -48,16 +48,16 @@ def prune(ledger_path: Path, out: Path, *, keep_days: float) -> Pruned:
     """
     with lock_ledger(ledger_path, "prune"), Ledger(ledger_path) as ledger:
         records = ledger.prune(time.time() - keep_days * _DAY_S)
-        wanted = {str(work.id) for work in ledger.unfinished() if work.video is not None}
-        sizes = [*_remove_downloads(out / DOWNLOADS, wanted), *_remove_all_parts(ledger)]
+        sizes = [*_remove_downloads(out / DOWNLOADS, ledger), *_remove_all_parts(ledger)]
         removed = [size for size in sizes if size]
         return Pruned(records, len(removed), sum(removed))
 
 
-def _remove_downloads(folder: Path, wanted: Iterable[str]) -> Iterator[int]:
+def _remove_downloads(folder: Path, ledger: Ledger) -> Iterator[int]:
     """Delete unneeded downloads and yield the size of each. The ledger's lock protects this folder, too."""
     for download in list(folder.glob("*")):
-        if download.is_dir() and download.name not in wanted:
+        needed = download.name.isdecimal() and ledger.needs_download(int(download.name))
+        if download.is_dir() and not needed:
             yield sum(file.stat().st_size for file in download.rglob("*") if file.is_file())
             shutil.rmtree(download, ignore_errors=True)
     if folder.is_dir() and not any(folder.iterdir()):
@@ -66,22 +66,33 @@ def _remove_downloads(folder: Path, wanted: Iterable[str]) -> Iterator[int]:
 
 def _remove_all_parts(ledger: Ledger) -> Iterator[int]:
     """Delete unneeded segments and yield their size for each run folder."""
-    works = ledger.parts()
-    # Another row of the video, with other settings, may continue from the same segments.
-    alive = {work.identity for work in ledger.unfinished() if not _is_gone(work)}
-    ended = {work.parts_key: 0.0 for work in works if work.identity not in alive}
-    for work in works:
-        if work.parts_key in ended:
-            ended[work.parts_key] = max(ended[work.parts_key], work.changed_at)
-    published = {work.run for work in works if work.state is State.DONE}
-    for folder in {work.folder for work in works}:
-        for hidden in folder.glob("*/.parts"):
-            run = hidden.parent
-            size = remove_leftovers(run) if run in published else 0
-            for key in {part.name.partition("-")[0] for part in hidden.glob("*-*")} & ended.keys():
-                # An `analyze` may have started the same work again since then.
-                size += remove_parts(run, key, until=ended[key])
-            yield size
+    found = {
+        hidden.parent: {part.name.partition("-")[0] for part in hidden.glob("*-*")}
+        for folder in ledger.folders_of_parts()
+        for hidden in folder.glob("*/.parts")
+    }
+    ended = _ended(ledger, set().union(*found.values()))
+    for run, keys in found.items():
+        size = remove_leftovers(run) if ledger.is_published(run) else 0
+        for key in keys & ended.keys():
+            # An `analyze` may have started the same work again since then.
+            size += remove_parts(run, key, until=ended[key])
+        yield size
+
+
+def _ended(ledger: Ledger, keys: Set[str]) -> dict[str, float]:
+    """Of segments that no video needs, by their keys: when their rows were changed last."""
+    alive: dict[str, bool] = {}
+    ended: dict[str, float] = {}
+    for parts in ledger.parts() if keys else ():
+        if parts.parts_key in keys:
+            if parts.identity not in alive:
+                # Another row of the video, with other settings, may continue from the same segments.
+                works = ledger.of_identity(parts.identity)
+                alive[parts.identity] = any(work.state not in FINAL and not _is_gone(work) for work in works)
+            if not alive[parts.identity]:
+                ended[parts.parts_key] = max(ended.get(parts.parts_key, 0.0), parts.changed_at)
+    return ended
 
 
 def _is_gone(work: Work) -> bool:

@@ -85,6 +85,10 @@ class Tally:
         self.outcome = Outcome()
         self._crashes: Counter[int] = Counter()
         """Crashed attempts of each video."""
+        self._troubles: dict[int, dict[str, Any]] = {}
+        """The trouble of each video, by its row."""
+        self._states: Counter[str] = Counter()
+        """Their states."""
         self._list_troubles: dict[int, dict[str, Any]] = {}
         """The trouble of each row that is a channel or playlist and no video."""
         self._failed_sources: set[str] = set()
@@ -171,6 +175,9 @@ class Tally:
             trouble |= {"video": None, "title": None, "state": "source"}
             self._list_troubles[work.id] = trouble
             self._failed_sources.add(work.source)
+        else:
+            self._troubles[work.id] = trouble
+            self._states[trouble["state"]] += 1
         self.outcome.troubles.append(trouble)
         self._count()
 
@@ -186,24 +193,31 @@ class Tally:
         as_list = self._list_troubles.pop(work.id, None)
         if as_list is not None:
             self._failed_sources.discard(work.source)
-        outcome = self.outcome
-        outcome.troubles = [one for one in outcome.troubles if one["video"] != work.id and one is not as_list]
-        self._count()
+            self._remove(as_list)
+        self._clear(work.id)
 
     def forget(self, id: int) -> None:
         """Forget a video that was deleted from the ledger."""
-        self.outcome.troubles = [one for one in self.outcome.troubles if one["video"] != id]
+        self._clear(id)
         self.outcome.runs = [one for one in self.outcome.runs if one["video"] != id]
-        self._count()
 
     def has_trouble(self, id: int) -> bool:
         """Whether the last attempt at a video failed."""
-        return any(one["video"] == id for one in self.outcome.troubles)
+        return id in self._troubles
+
+    def _clear(self, id: int) -> None:
+        trouble = self._troubles.pop(id, None)
+        if trouble is not None:
+            self._states[trouble["state"]] -= 1
+            self._remove(trouble)
+
+    def _remove(self, trouble: dict[str, Any]) -> None:
+        self.outcome.troubles = [one for one in self.outcome.troubles if one is not trouble]
+        self._count()
 
     def _count(self) -> None:
         outcome = self.outcome
-        states = Counter(one["state"] for one in outcome.troubles if one["video"] is not None)
-        outcome.failed, outcome.abandoned = states[State.FAILED], states[State.ABANDONED]
+        outcome.failed, outcome.abandoned = self._states[State.FAILED], self._states[State.ABANDONED]
         outcome.sources_failed = len(self._failed_sources)
 
 

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import datetime
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from analyzer.batch.config import Jobs, Source
+from analyzer.batch.config import Filters, Jobs, Source
 from analyzer.batch.context import FetcherMaker, default_fetcher
 from analyzer.batch.executors.choice import expected_slots
-from analyzer.batch.ledger import Ledger, State
+from analyzer.batch.ledger import Known, Ledger, State
 from analyzer.errors import AnalyzerError
+from analyzer.settings import Settings
+from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item, LeftOut
 from analyzer.util.text import well_formed
-from analyzer.util.urls import host_of, without_login
+from analyzer.util.urls import without_login
 from analyzer.vision.selection import models_hash
 
-__all__ = ["Plan", "Planned", "make_plan"]
+__all__ = ["Excluded", "Plan", "Planned", "planned"]
 
-Rates = Sequence[tuple[float, float | None, int | None]]
+_NO_FILTERS = Filters()
+_TOGETHER = 500
+"""Videos that the ledger is asked about at a time."""
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """A video that a batch run would analyze."""
 
     source: str
@@ -37,15 +41,23 @@ class Planned:
     """How long it would take, in seconds; None: nothing is known about earlier videos."""
 
 
+class Excluded(NamedTuple):
+    """A video that the filters exclude."""
+
+    source: str
+    reason: str
+
+
 @dataclass
 class Plan:
-    """What a batch run would do."""
+    """What a batch run would do, without the videos, which may be a million."""
 
-    videos: list[Planned] = field(default_factory=list)
+    videos: int = 0
+    """How many it would analyze."""
     known: int = 0
     """Listed videos that are not due: done, abandoned, skipped, or to be tried again later."""
-    rejected: list[tuple[str, str]] = field(default_factory=list)
-    """Source and reason of videos that the filters exclude."""
+    excluded: int = 0
+    """Videos that the filters exclude."""
     failed: list[tuple[str, str]] = field(default_factory=list)
     """Sources that cannot be listed, and why."""
     left_out: list[LeftOut] = field(default_factory=list)
@@ -54,6 +66,10 @@ class Plan:
     """Workers that would analyze videos in parallel; None: as many as the cluster has room for."""
     past: int = 0
     """How many finished videos the estimate is based on."""
+    estimated: int = 0
+    """Videos with an estimate."""
+    estimated_s: float = 0.0
+    """The sum of these estimates, in seconds."""
 
     @property
     def estimate_s(self) -> float | None:
@@ -61,113 +77,160 @@ class Plan:
 
         Where the number of workers is not known, for one worker.
         """
-        known = [one.estimate_s for one in self.videos if one.estimate_s is not None]
-        if not known:
+        if not self.estimated:
             return None if self.videos else 0.0
-        unknown = len(self.videos) - len(known)
-        return (sum(known) + unknown * statistics.fmean(known)) / min(self.places or 1, len(self.videos))
-
-    def document(self) -> dict[str, Any]:
-        """The plan as JSON values."""
-        return {
-            "videos": [vars(one) for one in self.videos],
-            "known": self.known,
-            "rejected": [{"source": source, "reason": reason} for source, reason in self.rejected],
-            "failed": [{"source": source, "error": error} for source, error in self.failed],
-            "left_out": [vars(one) for one in self.left_out],
-            "workers": self.places,
-            "estimate_s": self.estimate_s,
-            "past": self.past,
-        }
+        mean_s = self.estimated_s / self.estimated
+        rest_s = (self.videos - self.estimated) * mean_s
+        return (self.estimated_s + rest_s) / min(self.places or 1, self.videos)
 
 
-def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
+@dataclass(frozen=True)
+class _Asked:
+    """What is the same for all sources with the same settings."""
+
+    settings: Settings
+    fetcher: Fetcher
+    hashes: tuple[str, str]
+    """Of the settings and the models."""
+    rates: _Rates
+    seen: set[str] = field(default_factory=set)
+    """Identities of the videos that were listed with these settings."""
+
+
+def planned(jobs: Jobs, plan: Plan, *, fetchers: FetcherMaker | None = None) -> Iterator[Planned | Excluded]:
     """List the sources and compare them with the ledger; nothing is changed or downloaded.
 
     Filters are applied as far as the lists allow: what only a video's page says may exclude more.
 
+    Args:
+        jobs: What to do.
+        plan: A new plan, whose fields are right when everything was yielded.
+        fetchers: Makes what lists.
+
     Raises:
         LedgerError: The ledger cannot be used.
     """
-    plan = Plan(places=expected_slots(jobs))
+    plan.places = expected_slots(jobs)
     make = fetchers or default_fetcher
     with Ledger(jobs.ledger, read_only=True) as ledger:
-        seen: set[tuple[str, str]] = set()
+
+        @cache
+        def asked(result_hash: str, models: str) -> tuple[_Rates, set[str]]:
+            return _Rates(ledger.rates(result_hash) or ledger.rates()), set()
+
+        @cache
+        def of(settings: Settings) -> _Asked:
+            hashes = settings.result_hash(), models_hash(settings)
+            return _Asked(settings, make(settings, lambda progress: None), hashes, *asked(*hashes))
+
+        each: _Asked | None = None
         for source in jobs.sources:
-            settings_hash = source.settings.result_hash()
-            rates = ledger.rates(settings_hash) or ledger.rates()
-            plan.past = max(plan.past, len(rates))
-            fetcher, taken = make(source.settings, lambda progress: None), 0
+            if each is None or source.settings is not each.settings:  # a list may have a million sources
+                each = of(source.settings)
+            plan.past = max(plan.past, each.rates.count)
             try:
-                for item in fetcher.resolve(source.name, on_left_out=plan.left_out.append):
-                    if source.max_per_run is not None and taken >= source.max_per_run:
-                        break
-                    if item.error is not None:
-                        plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
-                        continue
-                    identity = fetcher.identify(item)
-                    if (identity, settings_hash) not in seen:
-                        seen.add((identity, settings_hash))
-                        planned = _planned(plan, ledger, source, item, identity)
-                        if planned is not None:
-                            plan.videos.append(_with_estimate(planned, item, rates))
-                            taken += 1
+                yield from _of_source(source, each, ledger, plan)
             except AnalyzerError as error:
                 plan.failed.append((without_login(well_formed(source.name)), str(error)))
-    return plan
 
 
-def _planned(plan: Plan, ledger: Ledger, source: Source, item: Item, identity: str) -> Planned | None:
-    row = ledger.find(identity, source.settings.result_hash(), models_hash(source.settings))
+def _of_source(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Iterator[Planned | Excluded]:
+    taken = 0
+    moment = datetime.datetime.now(datetime.UTC)
+    filters = None if source.filters == _NO_FILTERS else source.filters
+    for some in _listed(source, asked, plan):
+        known = ledger.known_of(some, *asked.hashes)
+        for identity, item in some.items():
+            found = _judged(filters, item, known.get(identity), moment, asked.rates)
+            if found is None:
+                plan.known += 1
+                continue
+            if isinstance(found, Planned):
+                taken += 1
+                plan.videos += 1
+                if found.estimate_s is not None:
+                    plan.estimated += 1
+                    plan.estimated_s += found.estimate_s
+            else:
+                plan.excluded += 1
+            yield found
+        if source.max_per_run is not None and taken >= source.max_per_run:
+            return
+
+
+def _listed(source: Source, asked: _Asked, plan: Plan) -> Iterator[dict[str, Item]]:
+    """List the videos of a source that were not listed before, by their identities, some at a time."""
+    # No more is listed than needed: each page of a channel is a request.
+    most = _TOGETHER if source.max_per_run is None else 1
+    some: dict[str, Item] = {}
+    try:
+        for item in asked.fetcher.resolve(source.name, on_left_out=plan.left_out.append):
+            if item.error is not None:
+                plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
+                continue
+            identity = asked.fetcher.identify(item)
+            if identity not in asked.seen:
+                asked.seen.add(identity)
+                some[identity] = item
+            if len(some) >= most:
+                yield some
+                some = {}
+    except AnalyzerError:
+        yield some
+        raise
+    yield some
+
+
+def _judged(
+    filters: Filters | None, item: Item, row: Known | None, moment: datetime.datetime, rates: _Rates
+) -> Planned | Excluded | None:
+    """What is to be done with a video; None: nothing, it is known."""
+    if row is not None and (
+        row.state in (State.DONE, State.ABANDONED)
+        or (row.state is State.SKIPPED and row.error_kind == "duplicate")
+    ):
+        return None
     shown = without_login(well_formed(item.source))
     title = item.title and well_formed(item.title)
-    duration_s, uploaded, state = item.duration_s, item.uploaded, State.NEW
+    duration_s, uploaded = item.duration_s, item.uploaded
     if row is not None:
-        title, duration_s, uploaded = (
-            row.title or title,
-            row.duration_s or duration_s,
-            row.uploaded or uploaded,
-        )
-        state = row.state
-    today = datetime.datetime.now(datetime.UTC).date()
-    reason = source.filters.why_not(title=title, duration_s=duration_s, uploaded=uploaded, today=today)
-    if state in (State.DONE, State.ABANDONED) or (
-        state is State.SKIPPED and row and row.error_kind == "duplicate"
-    ):
-        plan.known += 1
+        title, duration_s = row.title or title, row.duration_s or duration_s
+        uploaded = row.uploaded or uploaded
+    if filters is not None:
+        reason = filters.why_not(title=title, duration_s=duration_s, uploaded=uploaded, today=moment.date())
+        if reason is not None:
+            return Excluded(shown, reason)
+    if row is not None and row.next_try is not None and row.next_try > moment.timestamp():
         return None
-    if reason is not None:
-        plan.rejected.append((shown, reason))
-        return None
-    now = datetime.datetime.now(datetime.UTC).timestamp()
-    if row is not None and row.next_try is not None and row.next_try > now:
-        plan.known += 1
-        return None
-    return Planned(shown, title, state, duration_s, None)
+    estimate_s = rates.estimate(duration_s, item.paths)
+    return Planned(shown, title, State.NEW if row is None else row.state, duration_s, estimate_s)
 
 
-def _with_estimate(planned: Planned, item: Item, rates: Rates) -> Planned:
-    size: int | None = None
-    if host_of(planned.source) is None:
-        size = sum(Path(path).stat().st_size for path in item.paths)
-    estimate = _estimate(planned.duration_s, size, rates)
-    return Planned(planned.source, planned.title, planned.state, planned.duration_s, estimate)
+class _Rates:
+    """How long videos took so far. Medians, so that single odd videos do not matter.
 
+    >>> rates = _Rates([(6.0, 60.0, 1000), (12.0, 60.0, 1000), (5.0, 50.0, 1000)])
+    >>> rates.estimate(60, ()), _Rates([(6.0, None, None)]).estimate(60, ())
+    (6.0, 6.0)
 
-def _estimate(duration_s: float | None, size_bytes: int | None, rates: Rates) -> float | None:
-    """Estimate seconds of work from the length, else the size, else what videos took so far.
-
-    Medians, so that single odd videos do not matter.
-
-    >>> _estimate(60, None, [(6.0, 60.0, 1000), (12.0, 60.0, 1000), (5.0, 50.0, 1000)])
-    6.0
-    >>> _estimate(None, 2000, [(6.0, None, 1000)]), _estimate(None, None, [(6.0, None, None)])
-    (12.0, 6.0)
+    Args:
+        rates: From `Ledger.rates`.
     """
-    by_length = [work_s / length_s for work_s, length_s, _ in rates if length_s]
-    if duration_s is not None and by_length:
-        return duration_s * statistics.median(by_length)
-    by_size = [work_s / size for work_s, _, size in rates if size]
-    if size_bytes is not None and by_size:
-        return size_bytes * statistics.median(by_size)
-    return statistics.median([work_s for work_s, _, _ in rates]) if rates else None
+
+    def __init__(self, rates: Sequence[tuple[float, float | None, int | None]]) -> None:
+        self.count = len(rates)
+        self._by_length = _median([work_s / length_s for work_s, length_s, _ in rates if length_s])
+        self._by_size = _median([work_s / size for work_s, _, size in rates if size])
+        self._each = _median([work_s for work_s, _, _ in rates])
+
+    def estimate(self, duration_s: float | None, paths: Sequence[Path]) -> float | None:
+        """Estimate seconds of work from the length, else the size, else what videos took so far."""
+        if duration_s is not None and self._by_length is not None:
+            return duration_s * self._by_length
+        if paths and self._by_size is not None:
+            return sum(path.stat().st_size for path in paths) * self._by_size
+        return self._each
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None

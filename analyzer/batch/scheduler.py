@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from analyzer import events
 from analyzer.batch.config import Jobs, Source
@@ -98,6 +98,8 @@ class Scheduler:
         executor: Runs the analyses. The caller makes and closes it; when `run` returns, it is idle.
         on_event: Called with each event in the calling thread. What it raises ends the run, and `run` raises
             it.
+        commit_first: Commit changes before `on_event` is called, which reads the ledger. Otherwise, what is
+            listed is committed soon after.
         stop: Requests the end of the run.
         fetchers: Makes what lists and downloads.
         clock: The time.
@@ -112,6 +114,7 @@ class Scheduler:
         executor: Executor,
         *,
         on_event: OnEvent = ignore,
+        commit_first: bool = False,
         stop: Stop | None = None,
         fetchers: FetcherMaker = default_fetcher,
         clock: Clock | None = None,
@@ -119,6 +122,7 @@ class Scheduler:
         self._jobs = jobs
         self._executor = executor
         self._on_event = Callback(on_event)
+        self._commit_first = commit_first
         self._stop = stop or Stop()
         self._make_fetcher = fetchers
         self._clock = clock or Clock()
@@ -180,7 +184,7 @@ class Scheduler:
         with contextlib.ExitStack() as stack:
             stack.enter_context(lock_ledger(jobs.ledger))
             ledger = stack.enter_context(Ledger(jobs.ledger, now=clock.time))
-            log = stack.enter_context(EventLog(jobs.log, self._on_event))
+            log = stack.enter_context(EventLog(jobs.log, self._telling(ledger)))
             make_folder(jobs.out)
             context = BatchContext(jobs, ledger, log, self._on_event, clock, self._stop, self._make_fetcher)
             number = ledger.begin_batch_run()
@@ -212,6 +216,16 @@ class Scheduler:
                 ledger.end_batch_run(number, outcome.reason, outcome.figures())
         return outcome
 
+    def _telling(self, ledger: Ledger) -> OnEvent:
+        if not self._commit_first:
+            return self._on_event
+
+        def tell(event: str, video: int | None, facts: dict[str, Any]) -> None:
+            ledger.commit()
+            self._on_event(event, video, facts)
+
+        return tell
+
 
 @dataclass(frozen=True)
 class _Orders:
@@ -234,7 +248,8 @@ class _Run:
         self._context = context
         self._executor = executor
         self._orders = orders
-        self._sources: list[Source] = []
+        self._sources: dict[str, Source] = {}
+        """By their names as they are stored: of each, the first."""
         self._queue = WorkQueue(context)
         self._failures = Failures(context, self._queue, self._sources)
         self._listing = Listing(context, self._queue, self._failures, models)
@@ -303,8 +318,7 @@ class _Run:
         self._note_workers()
         self._start_downloads()
         if self._running:
-            for event in self._executor.events(_POLL_S):
-                self._job_event(event)
+            self._job_events()
         elif self._downloads.entries:
             self._downloads.wait(_POLL_S)
         else:
@@ -319,10 +333,9 @@ class _Run:
     def left(self) -> int:
         """How many videos are due and not done, without those that failed in this run."""
         now = self._context.clock.time()
-        waiting = [*self._queue.entries, *self._downloaded, *self._unfinished]
-        return sum(
-            entry.due <= now and not self._context.tally.has_trouble(entry.work.id) for entry in waiting
-        )
+        begun = (entry.work.id for entry in (*self._downloaded, *self._unfinished) if entry.due <= now)
+        waiting = itertools.chain(self._queue.due(), begun)
+        return sum(not self._context.tally.has_trouble(id) for id in waiting)
 
     def _has_more(self) -> bool:
         """Whether, with no job and no download, there will be something to do soon enough to wait for it."""
@@ -340,9 +353,7 @@ class _Run:
         context = self._context
         # On a full disk a batch run cannot even record how it has ended.
         starved = context.free_mb() < max(context.jobs.reserve_mb, _MIN_SPACE_MB)
-        for work in context.ledger.unfinished():
-            if work.state in (State.NEW, State.FAILED):
-                continue
+        for work in context.ledger.running():
             counted = not starved and work.state is not State.DOWNLOADED  # that one only waited
             if counted and work.interrupted + 1 >= _MAX_INTERRUPTIONS:
                 self._failures.interrupted_too_often(work)
@@ -356,7 +367,7 @@ class _Run:
         """List the sources that were added since the last step; the first ones are those of the jobs."""
         for name, ids in _drained(self._orders.forgotten):
             self._listing.forget(name)
-            self._sources[:] = [source for source in self._sources if source.name != name]
+            self._sources.pop(shown_name(name), None)
             for id in ids:
                 self._queue.forget(id)
                 self._context.tally.forget(id)
@@ -369,13 +380,11 @@ class _Run:
         if not new or self._context.ending:
             return
         first = not self._sources
-        self._sources += new
+        for source in new:
+            self._sources.setdefault(origin_of(source), source)
         self._listing.list_all(new)
         if first:  # left by a kill or by changed settings
-            unfinished = self._context.ledger.unfinished()
-            remove_unknown_downloads(
-                self._context.jobs.out, {str(work.id) for work in unfinished if work.video is not None}
-            )
+            remove_unknown_downloads(self._context.jobs.out, self._context.ledger.needs_download)
         self._context.log("queued", videos=len(self._queue))
 
     def _check_limits(self) -> None:
@@ -547,6 +556,18 @@ class _Run:
             wall_s=limits.wall_s,
             stall_s=limits.stall_s,
         )
+
+    def _job_events(self) -> None:
+        """Handle what jobs report.
+
+        What comes before the end of a job is committed together: a hundred machines write more segments than
+        a disk can flush one by one, and rows that a kill loses are restored from the files.
+        """
+        events = self._executor.events(_POLL_S)
+        for is_final, group in itertools.groupby(events, lambda event: isinstance(event, FINAL)):
+            with contextlib.nullcontext() if is_final else self._context.ledger.together():
+                for event in group:
+                    self._job_event(event)
 
     def _job_event(self, event: JobEvent) -> None:
         entry = self._running[event.job_id]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from analyzer.batch.workers import Worker, by_node, judged
 from analyzer.cli.text import left_out_text, show_error
 from analyzer.errors import LedgerError
 from analyzer.util.durations import duration_text, rough_duration
+from analyzer.util.json_text import indented
 from analyzer.util.text import counted, one_line, percent, shorten
 
 if TYPE_CHECKING:
@@ -28,11 +31,21 @@ if TYPE_CHECKING:
 
     from analyzer.batch.config import Jobs
     from analyzer.batch.outcome import Outcome
-    from analyzer.batch.plan import Plan
+    from analyzer.batch.plan import Excluded, Plan, Planned
 
-__all__ = ["describe_history", "describe_plan", "describe_status", "prune_text", "run_batch", "show_plan"]
+__all__ = [
+    "describe_history",
+    "describe_plan",
+    "describe_status",
+    "echo_json",
+    "prune_text",
+    "run_batch",
+    "show_plan",
+]
 
 _MAX_ROWS = 30
+_SPOOLED = 8_000_000
+"""Bytes of excluded videos that are kept in memory; the others are in a temporary file."""
 _FINAL_EVENTS = ("done", "adopted", "skipped", "abandoned", "failed")
 """Events after which a video is no longer in the queue of this batch run."""
 
@@ -92,7 +105,7 @@ class BatchConsole:
             self._bar.update()
 
     def _title(self, event: str, video: int | None, facts: dict[str, Any]) -> str:
-        if event in ("found", "started", "analyzing") and video is not None:
+        if event in ("started", "analyzing") and video is not None:
             self._titles[video] = one_line(str(facts.get("title") or facts.get("source") or ""))
         return self._titles.get(video or 0, "")
 
@@ -186,27 +199,70 @@ def run_batch(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
 
 def show_plan(jobs: Jobs, *, as_json: bool) -> bool:
     """Print what a batch run would do; return whether every source could be listed."""
-    from analyzer.batch.plan import make_plan
+    from analyzer.batch.plan import Plan, planned
 
-    plan = make_plan(jobs)
-    click.echo(json.dumps(plan.document(), indent=2, ensure_ascii=False) if as_json else describe_plan(plan))
+    plan = Plan()
+    found = planned(jobs, plan)
+    if as_json:
+        echo_json(_plan_document(plan, found))
+    else:
+        click.echo(describe_plan(plan, found))
     return not plan.failed
 
 
-def describe_plan(plan: Plan) -> str:
+def echo_json(document: Iterable[tuple[str, Any]]) -> None:
+    """Print a JSON document, see `indented`, without holding it in memory."""
+    pieces = indented(document)
+    while text := "".join(itertools.islice(pieces, 1000)):
+        click.echo(text, nl=False)
+    click.echo()
+
+
+def _plan_document(plan: Plan, found: Iterator[Planned | Excluded]) -> Iterator[tuple[str, Any]]:
+    """The plan as JSON values."""
+    from analyzer.batch.plan import Planned
+
+    with SpooledTemporaryFile(_SPOOLED, "w+", encoding="utf-8") as excluded:
+
+        def videos() -> Iterator[dict[str, Any]]:
+            for one in found:
+                if isinstance(one, Planned):
+                    yield one._asdict()
+                else:
+                    excluded.write(json.dumps(one._asdict()) + "\n")
+
+        yield "videos", videos()
+        excluded.seek(0)
+        yield "known", plan.known
+        yield "rejected", (json.loads(line) for line in excluded)
+    yield "failed", [{"source": source, "error": error} for source, error in plan.failed]
+    yield "left_out", [vars(one) for one in plan.left_out]
+    yield "workers", plan.places
+    yield "estimate_s", plan.estimate_s
+    yield "past", plan.past
+
+
+def describe_plan(plan: Plan, found: Iterable[Planned | Excluded]) -> str:
     """Describe a plan in a few lines."""
-    lines = []
-    for one in plan.videos[:_MAX_ROWS]:
+    from analyzer.batch.plan import Planned
+
+    lines, excluded, videos = [], list[str](), list[Planned]()
+    for each in found:
+        if isinstance(each, Planned):
+            if len(videos) < _MAX_ROWS:
+                videos.append(each)
+        elif len(excluded) < _MAX_ROWS:
+            excluded.append(f"  excluded    {one_line(each.source)}: {one_line(each.reason)}")
+    for one in videos:
         length = "" if one.duration_s is None else f", {duration_text(one.duration_s)} long"
         takes = "" if one.estimate_s is None else f", about {rough_duration(max(1.0, one.estimate_s))}"
         lines.append(f"  {one.state:<10}  {one_line(one.title or one.source)}{length}{takes}")
-    lines += _more(len(plan.videos), "videos")
-    for source, reason in plan.rejected[:_MAX_ROWS]:
-        lines.append(f"  excluded    {one_line(source)}: {one_line(reason)}")
-    lines += _more(len(plan.rejected), "excluded by a filter")
+    lines += _more(plan.videos, "videos")
+    lines += excluded
+    lines += _more(plan.excluded, "excluded by a filter")
     lines += [f"  not listed  {one_line(source)}: {one_line(error)}" for source, error in plan.failed]
     lines += [f"  {left_out_text(**vars(one))}" for one in plan.left_out]
-    count = len(plan.videos)
+    count = plan.videos
     head = f"{counted(count, 'video')} to analyze"
     if plan.known:
         head += f", {plan.known} done, abandoned or waiting"
@@ -231,17 +287,18 @@ def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
     lines += _describe_workers(judged(ledger.workers()))
     for host in ledger.hosts():
         lines.append(f"  paused: {one_line(host['host'])} until {_moment(host['paused_until'])}")
-    rows = ledger.videos(states, limit)
-    if rows:
-        lines.append(f"  {'id':>6}  {'state':<11}  {'tries':>5}  {'changed':<16}  video")
-    for row in rows:
+    heading, listed = f"  {'id':>6}  {'state':<11}  {'tries':>5}  {'changed':<16}  video", 0
+    for row in ledger.each_video(states, limit):
+        if not listed:
+            lines.append(heading)
+        listed += 1
         lines.append(
             f"  {row['id']:>6}  {row['state']:<11}  {row['attempts']:>5}  {_moment(row['changed_at'])}  "
             f"{one_line(row['title'] or row['source'])}{_why(row)}"
         )
     shown = sum(counts.get(state, 0) for state in states) if states else sum(counts.values())
-    if shown > len(rows):
-        lines.append(f"  ... and {shown - len(rows)} more: --limit {shown}")
+    if shown > listed:
+        lines.append(f"  ... and {shown - listed} more: --limit {shown}")
     return "\n".join(lines)
 
 

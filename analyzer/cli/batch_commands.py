@@ -379,7 +379,7 @@ def status(states: tuple[str, ...], *, limit: int, as_json: bool, **location: An
     """Show what the workers of a batch run do, and the videos in the ledger, the latest change first."""
     from analyzer.batch.ledger import Ledger, State
     from analyzer.batch.workers import by_node, judged
-    from analyzer.cli.batch import describe_status
+    from analyzer.cli.batch import describe_status, echo_json
 
     wrong = [state for state in states if state not in list(State)]
     if wrong:
@@ -399,9 +399,9 @@ def status(states: tuple[str, ...], *, limit: int, as_json: bool, **location: An
                 "batch_runs": ledger.batch_runs(),
                 "nodes": [vars(node) for node in by_node(workers)],
                 "workers": [vars(worker) for worker in workers],
-                "videos": ledger.videos(states, limit),
+                "videos": ledger.each_video(states, limit),
             }
-            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+            echo_json(document.items())
         return DONE
 
     sys.exit(_exit_code(show))

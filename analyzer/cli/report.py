@@ -165,7 +165,7 @@ def _changes(document: Document) -> list[str]:
     left = len(found) - _MAX_ROWS
     more = [f"  ... and {left} more: --format csv or html shows all"] if left > 0 else []
     if not known:
-        heads = ("", "the groups have too few videos to be compared")
+        heads = ("", "The groups have too few videos to be compared.")
     return [f"  {heads[0] if found else heads[1]}", *(f"  {line}" for line in [*lines, *more])]
 
 

@@ -70,6 +70,7 @@ from analyzer.sources.ytdlp import (
     channel_name,
     check_address,
     is_generic,
+    link_of,
     own_address,
     positive_seconds,
     publish_download,
@@ -413,7 +414,9 @@ class Fetcher:
         if kind in URL_TYPES:
             name = own_address(entry) or name
         if not linked and kind not in LIST_TYPES:
-            item = _video_item(entry, name, kind in URL_TYPES and stands_alone(entry), entry)
+            is_link = kind in URL_TYPES
+            kept = link_of(entry) if is_link else entry
+            item = _video_item(entry, name, is_link and stands_alone(entry), kept)
             if title in ("[Private video]", "[Deleted video]"):
                 item = replace(item, error=source_failure(SourceErrorKind.PRIVATE_OR_REMOVED, name, title))
             yield item

@@ -101,6 +101,19 @@ def own_address(entry: Mapping[str, Any]) -> str | None:
     return url if url.startswith(("http://", "https://")) else None
 
 
+_OF_PAGE = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
+"""What an embedding page says about a video that takes precedence over the embedded player."""
+
+
+def link_of(entry: Mapping[str, Any]) -> Info:
+    """Return what is needed of a playlist's link to a video to open it, and to identify the video.
+
+    The rest, such as the addresses of thumbnails, would take most of the memory of a long list.
+    """
+    needed = ("_type", "url", "ie_key", "id", "extractor_key", *_OF_PAGE)
+    return {key: entry[key] for key in needed if entry.get(key) is not None}
+
+
 def stands_alone(entry: Mapping[str, Any]) -> bool:
     """Return whether a playlist entry can be fetched by its address alone."""
     return own_address(entry) is not None and _SMUGGLED not in str(entry.get("url"))
@@ -516,9 +529,8 @@ class YtDlpSession:
             kind = raw.get("_type", "video")
             if kind not in URL_TYPES:
                 return {**raw, **outer}
-            if kind == "url_transparent":  # the embedding page takes precedence over the embedded player
-                known = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
-                outer = {**{key: raw[key] for key in known if raw.get(key) is not None}, **outer}
+            if kind == "url_transparent":
+                outer = {**{key: raw[key] for key in _OF_PAGE if raw.get(key) is not None}, **outer}
             found = self._ydl.extract_info(
                 raw["url"], download=False, process=False, ie_key=raw.get("ie_key")
             )

@@ -186,7 +186,7 @@ def card_page(card: dict[str, Any]) -> str:
         ("made", f"{card['made_on']} with version {card['analyzer_version']}, PyTorch {card['torch']}"),
         (
             "training",
-            f"{card['epochs']} epochs of {how['batch']} faces a step, the best was {card['best_epoch']}; "
+            f"{card['epochs']} epochs of {how['batch']} faces a step, number {card['best_epoch']} was kept; "
             f"{card['seconds_of_training'] / 60:.0f} minutes on {plan['device']} with "
             f"{counted(plan['threads'], 'thread')}; seed {plan['seed']}",
         ),

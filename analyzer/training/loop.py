@@ -455,10 +455,12 @@ class _Trainer:
         self._spent_s = time.monotonic() - began
         values = (self._epoch + 1, rate, train_loss, loss, *figures, round(self._spent_s, 1))
         self._history.append(dict(zip(_HISTORY, values, strict=True)))
-        if better:
-            self._best, self._best_loss = self._epoch + 1, loss
-            self._stale = self._stale_at_rate = 0
+        if better or how.keeps_last:
+            self._best = self._epoch + 1
             self._store(BEST, {"model": state, "epoch": self._best})
+        if better:
+            self._best_loss = loss
+            self._stale = self._stale_at_rate = 0
         else:
             self._stale += 1
             self._stale_at_rate += 1

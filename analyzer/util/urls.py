@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from urllib.parse import urlsplit
@@ -68,6 +69,7 @@ def host_of(address: str) -> str | None:
     return "youtube.com" if bare in ("youtu.be", "youtube-nocookie.com") else bare
 
 
+@functools.lru_cache(maxsize=1000)
 def _is_ip(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

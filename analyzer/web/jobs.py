@@ -411,9 +411,9 @@ class JobService:
             if job.work is not None and job.work.state is State.DONE and not _has_run(job.work):
                 self._discard(job)  # a kill lay between the deletion of its run and its own
         known = {_ORIGIN + id for id in self._jobs}
-        for row in self._ledger.videos():
-            if row["origin"] not in known:
-                self._ledger.delete(row["id"])
+        for row, origin in list(self._ledger.origins()):
+            if origin not in known:
+                self._ledger.delete(row)
         self._thread = threading.Thread(target=self._work, name="jobs")
         self._thread.start()
 
@@ -431,7 +431,12 @@ class JobService:
                 jobs = self._batch()
                 executor = LocalExecutor(slot_count(jobs), Settings().thread_count, prepare=_step_back)
                 scheduler = Scheduler(
-                    jobs, executor, on_event=self._on_event, stop=self._stop, fetchers=self._fetcher
+                    jobs,
+                    executor,
+                    on_event=self._on_event,
+                    commit_first=True,
+                    stop=self._stop,
+                    fetchers=self._fetcher,
                 )
                 with self._lock:
                     for job in self._jobs.values():

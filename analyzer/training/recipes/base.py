@@ -42,6 +42,8 @@ class Defaults:
     """Over how many epochs the rate first rises."""
     patience: int = 6
     """Training stops early after so many epochs without a better validation loss."""
+    keeps_last: bool = False
+    """Whether the weights of the last epoch are kept, not those with the best validation loss."""
     weight_decay: float = 1e-4
     averaging: float = 0.0
     """Decay of the running average of the weights, which is then validated and exported; 0: none."""
