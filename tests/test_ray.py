@@ -417,7 +417,7 @@ def test_a_process_may_get_another_part_of_a_job_that_was_canceled_in_it(tmp_pat
     models = models_hash_here(patient.settings)
 
     def begin(number: int, spec: JobSpec) -> None:
-        assert station.submit(Assignment(number, encode(spec), models, None, (), "auto")) is None
+        assert station.submit(Assignment(number, encode(spec), models, None, (), "auto"), []) is None
 
     def until_one(kind: type[JobEvent]) -> list[JobEvent]:
         events: list[JobEvent] = []
