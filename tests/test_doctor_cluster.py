@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,12 +159,11 @@ def test_wrong_clusters_are_usage_errors(flags: list[str], sentence: str) -> Non
 @pytest.mark.slow
 def test_a_cluster_of_two_machines_passes() -> None:
     with cluster(2, 2):
-        began = time.monotonic()
         checks = list(examine_cluster(RAY))
     assert [check.name for check in checks] == ["Ray", "workers", "machine", "machine", "analysis"]
     assert {check.state for check in checks} == {"ok"}, checks
     assert "2 machines" in checks[0].found and "room for 2" in checks[1].found
-    assert "a small video on " in checks[-1].found and time.monotonic() - began < 200
+    assert "a small video on " in checks[-1].found
 
 
 @pytest.mark.parametrize(

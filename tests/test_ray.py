@@ -27,6 +27,7 @@ from analyzer.batch.executors.station import Assignment, Station, models_hash_he
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
+    FINAL,
     Done,
     Failed,
     JobEvent,
@@ -416,11 +417,12 @@ def test_a_process_may_get_another_part_of_a_job_that_was_canceled_in_it(tmp_pat
     models = models_hash_here(patient.settings)
 
     def begin(number: int, spec: JobSpec) -> None:
-        assert station.submit(Assignment(number, encode(spec), models, None, (), "auto")) is None
+        assert station.submit(Assignment(number, encode(spec), models, None, (), "auto"), []) is None
 
     def until_one(kind: type[JobEvent]) -> list[JobEvent]:
         events: list[JobEvent] = []
         while not (events and isinstance(events[-1], kind)):
+            assert not (events and isinstance(events[-1], FINAL)), events
             events += [report.event for report in station.poll(60, 0) if report.event is not None]
         return events
 

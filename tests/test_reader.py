@@ -21,6 +21,7 @@ from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceError
 from analyzer.media.frame import Frame, Scaler, Still
 from analyzer.media.geometry import Geometry, Orientation
 from analyzer.media.images import ImageReader
+from analyzer.media.read_report import joined_report
 from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
 from analyzer.media.sampling import SamplingPlan
@@ -522,6 +523,31 @@ def test_flipped_bytes_cost_few_samples(tmp_path: Path, name: str) -> None:
     assert reader.report().complete
 
 
+@pytest.mark.parametrize(("name", "options"), [("a.mp4", {"g": "12", "bf": "2"}), ("a.mkv", {"g": "70"})])
+def test_damage_counts_where_it_is(name: str, options: dict[str, str], tmp_path: Path) -> None:
+    """In a segment, whichever pass reads it; what is decoded on the way to its start does not count."""
+    images = noisy(numbered(200, 320, 192))
+    path = write_video(
+        tmp_path / name, images, fps=20, options={"preset": "ultrafast", "crf": "18"} | options
+    )
+    flip_bytes(path, 60, 0.1, 0.9)
+    settings, names = Settings(segment_s=1.5, threads=1), ("frames", "bad_packets", "packets", "last_s")
+    with VideoReader(path, settings) as whole, VideoReader(path, settings) as parts:
+        for _ in whole.samples():
+            pass
+        segments = [whole.segment_report(number) for number in range(7)]
+        for number in (3, 0, 6, 1, 5, 2, 4):
+            for _ in parts.samples(*parts.segment_bounds(number)):
+                pass
+            assert parts.segment_report(number) == segments[number]
+            assert {one: getattr(parts.report(), one) for one in names} == {
+                one: getattr(segments[number], one) for one in names
+            }
+        joined = joined_report(path, [*segments[:4], whole.report_without(range(4))])
+        assert joined == whole.report() and joined.packets == 200 and joined.bad_packets > 10
+        assert sum(segment.bad_packets > 0 for segment in segments) > 4
+
+
 def test_mostly_damaged_is_an_error(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", noisy(numbered(100)), options={"preset": "ultrafast", "g": "10"})
     with av.open(str(source)) as container:
@@ -661,6 +687,7 @@ import re, resource, sys
 from pathlib import Path
 from analyzer.errors import MediaError
 from analyzer.media.images import ImageReader
+from analyzer.media.read_report import joined_report
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 

@@ -1193,6 +1193,7 @@ class Ledger:
             gone += db.execute("DELETE FROM batch_runs WHERE ended_at < ?", (before,)).rowcount
         with self._errors():
             if self._db.execute("PRAGMA freelist_count").fetchone()[0]:
+                self._db.execute("PRAGMA temp_store = FILE")  # a copy of everything
                 self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return gone
@@ -1267,6 +1268,8 @@ def _open(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
     db.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
     if path != ":memory:" and not read_only:
         db.execute("PRAGMA synchronous = FULL")
+        # Else each change of `together` would write the pages that it changes to a file, to be undone.
+        db.execute("PRAGMA temp_store = MEMORY")
         db.execute("PRAGMA foreign_keys = ON")
     return db
 

@@ -98,7 +98,7 @@ class BatchConsole:
                 named = one_line(facts.get("source") or facts["host"])
                 self._line(f"{named} is paused until {utc_minute(facts['until'])}")
             case "files_skipped":
-                self._line(left_out_text(**facts))
+                self._line(left_out_text(**facts, batch=True))
             case "stopping" if self._verbose and sys.stderr.isatty():
                 self._error_line("stopping; a second signal ends at once")
         if event in _FINAL_EVENTS and self._bar is not None:
@@ -261,7 +261,7 @@ def describe_plan(plan: Plan, found: Iterable[Planned | Excluded]) -> str:
     lines += excluded
     lines += _more(plan.excluded, "excluded by a filter")
     lines += [f"  not listed  {one_line(source)}: {one_line(error)}" for source, error in plan.failed]
-    lines += [f"  {left_out_text(**vars(one))}" for one in plan.left_out]
+    lines += [f"  {left_out_text(**vars(one), batch=True)}" for one in plan.left_out]
     count = plan.videos
     head = f"{counted(count, 'video')} to analyze"
     if plan.known:

@@ -21,18 +21,30 @@ def face_label(gender: str, age_years: float | None) -> str:
     return word if age_years is None or math.isnan(age_years) else f"{word} {age_years:.0f}"
 
 
-def left_out_text(source: str, images: int, subfolders: bool) -> str:
+def left_out_text(source: str, images: int, subfolders: bool, *, batch: bool = False) -> str:
     """Say what of a folder is not analyzed, and which option includes it.
+
+    Args:
+        source: The folder.
+        images: How many images it holds beside its videos.
+        subfolders: Whether it has subfolders with something to analyze.
+        batch: Whether the option may be a key of a jobs file.
 
     >>> left_out_text("talks", 2, False)
     'Skipped in talks: 2 images beside its videos (--images includes them)'
+    >>> left_out_text("talks", 0, True, batch=True)
+    'Skipped in talks: its subfolders (--recursive, or recursive = true in a jobs file, includes them)'
     """
+
+    def option(name: str) -> str:
+        return f"--{name}, or {name} = true in a jobs file," if batch else f"--{name}"
+
     parts = []
     if images:
-        noun = "1 image" if images == 1 else f"{images} images"
-        parts.append(f"{noun} beside its videos (--images includes {'it' if images == 1 else 'them'})")
+        noun, pronoun = ("1 image", "it") if images == 1 else (f"{images} images", "them")
+        parts.append(f"{noun} beside its videos ({option('images')} includes {pronoun})")
     if subfolders:
-        parts.append("its subfolders (--recursive includes them)")
+        parts.append(f"its subfolders ({option('recursive')} includes them)")
     return f"Skipped in {one_line(source)}: {', '.join(parts)}"
 
 

@@ -203,6 +203,8 @@ class _Actor:
     unit: _Unit | None = None
     storing: Future[_Stored] | None = None
     """Writes what the last answer has brought."""
+    packing: Future[list[Packed]] | None = None
+    """Reads the finished segments of the job that it gets next."""
     since: float = field(default_factory=time.monotonic)
     """Of the state."""
     heard: float = field(default_factory=time.monotonic)
@@ -453,16 +455,29 @@ class RayExecutor:
 
     def _begin(self, actor: _Actor, unit: _Unit) -> None:
         """Give a station something to do."""
-        try:
-            assignment = self._assignment(unit)
-            parts = [] if unit.segments is not None else [*map(ray.put, _finished_parts(unit.job.folder))]
-        except (OutputError, OSError) as error:
-            self._fail(unit.job, error)
-            return
         actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
         actor.become(WorkerState.STARTING)
+        if unit.segments is None:  # a long video has many parts
+            actor.packing = self._writers.submit(_finished_parts, unit.job.folder)
+        else:
+            self._send(actor, unit, [])
+
+    def _packed(self, actor: _Actor, packing: Future[list[Packed]]) -> None:
+        """The finished segments of a job are ready to be sent."""
+        actor.packing = None
+        assert actor.unit is not None
+        try:
+            self._send(actor, actor.unit, packing.result())
+        except (OutputError, OSError) as error:
+            job, actor.unit, actor.unwanted_at = actor.unit.job, None, None
+            actor.become(WorkerState.IDLE)
+            self._fail(job, error)
+            self._settle(job)
+
+    def _send(self, actor: _Actor, unit: _Unit, parts: list[Packed]) -> None:
+        assignment = self._assignment(unit)
         actor.heard = time.monotonic()
-        actor.call = actor.handle.submit.remote(assignment, *parts)
+        actor.call = actor.handle.submit.remote(assignment, ray.put(parts) if parts else [])
 
     def _assignment(self, unit: _Unit) -> Assignment:
         """Raises OSError: The corrections cannot be read."""
@@ -471,7 +486,7 @@ class RayExecutor:
         resources = replace(job.spec.resources, workers=1, threads=threads)
         spec = replace(job.spec, resources=resources, segments=unit.segments)
         corrections = job.folder / CORRECTIONS_FILE
-        made = corrections.read_bytes() if corrections.exists() else None
+        made = corrections.read_bytes() if unit.segments is None and corrections.exists() else None
         if spec.settings_hash not in self._models:
             self._models[spec.settings_hash] = models_hash_here(settings)
         if job.files is None:
@@ -483,7 +498,12 @@ class RayExecutor:
 
     def _receive(self, timeout_s: float) -> None:
         calls = {actor.call: actor for actor in self._actors if actor.call is not None}
-        storing = [actor.storing for actor in self._actors if actor.storing is not None]
+        storing: list[Future[Any]] = [
+            future
+            for actor in self._actors
+            for future in (actor.storing, actor.packing)
+            if future is not None
+        ]
         wait_s = min(timeout_s, _STORING_S) if storing else timeout_s
         if calls:
             ready, _ = ray.wait(list(calls), num_returns=1, timeout=wait_s)
@@ -498,6 +518,8 @@ class RayExecutor:
         for actor in list(self._actors):
             if actor.storing is not None and actor.storing.done():
                 self._stored(actor, actor.storing.result())
+            elif actor.packing is not None and actor.packing.done():
+                self._packed(actor, actor.packing)
 
     def _answered(self, actor: _Actor, answer: Any) -> None:
         actor.call = None
@@ -769,11 +791,14 @@ def _source_files(video: Video) -> tuple[SourceFile, ...]:
     return tuple(found)
 
 
-def _finished_parts(folder: Path) -> Iterator[Packed]:
-    """The finished segments in a run's folder, of whatever analysis."""
-    for store in part_stores(folder):
-        for segment in store.segments():
-            yield Packed(store.key, segment, store.pack(segment))
+def _finished_parts(folder: Path) -> list[Packed]:
+    """Read the finished segments in a run's folder, of whatever analysis.
+
+    Raises:
+        OutputError: One cannot be read.
+    """
+    stores = part_stores(folder)
+    return [Packed(one.key, number, one.pack(number)) for one in stores for number in one.segments()]
 
 
 def _store(job: _Job, reports: Sequence[Report]) -> _Stored:
