@@ -352,11 +352,24 @@ def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Pa
 # --- how videos reach the machines ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2], ids=["whole", "spread"])
+@pytest.mark.parametrize(
+    "receivers",
+    [
+        pytest.param((1, 1e12, 1), id="whole", marks=pytest.mark.slow),
+        pytest.param((2, 1e12, 2), id="spread"),
+        pytest.param((2, 1.0, 1), id="spread over one, since sending takes long", marks=pytest.mark.slow),
+    ],
+)
 def test_a_video_is_sent_to_machines_that_do_not_see_it(
-    workers: int, make: Make, machines: Any, tmp_path: Path
+    receivers: tuple[int, float, int],
+    make: Make,
+    machines: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In several pieces, once to each machine, and nothing of it stays there."""
+    workers, sent_bytes_per_s, expected = receivers
+    monkeypatch.setattr(ray_module, "_SENT_BYTES_PER_S", sent_bytes_per_s)
     path = tmp_path / "clip.mp4"
     path.write_bytes(bytes(20 * 2**20))
     path.write_bytes(marked(path, "slow"))
@@ -375,7 +388,7 @@ def test_a_video_is_sent_to_machines_that_do_not_see_it(
         executor.submit(spec)
         before = until(executor, some(spec, 5))
         copies = [copy for folder in folders for copy in folder.rglob("*.mp4")]
-        assert len(copies) == workers
+        assert len(copies) == expected
         assert all(copy.read_bytes() == path.read_bytes() for copy in copies)
         sent = {copy: copy.stat().st_mtime_ns for copy in copies}
         before += until(executor, some(spec, 1))

@@ -41,7 +41,7 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
-from analyzer.batch.executors.spread import Spread, may_spread, worth_spreading
+from analyzer.batch.executors.spread import Spread, may_spread, most_nodes, worth_spreading
 from analyzer.batch.executors.station import Assignment, Facts, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
@@ -102,6 +102,10 @@ _LONGEST_RANGE = 30
 _MEDIA_KINDS = frozenset(MediaErrorKind)
 _OPEN = 0, 0
 """Of `JobSpec.segments`: open the video, no more."""
+_SPEED = 10.0
+"""Seconds of video that a station analyzes in a second, roughly: see docs/cluster.md."""
+_SENT_BYTES_PER_S = 5e8
+"""What this process sends to all machines together, roughly: half of a network of 10 Gbit/s."""
 _CALLED_AT_ONCE = 8
 """Calls that a station works on side by side."""
 
@@ -148,6 +152,8 @@ class _Job:
     """Those reported."""
     files: tuple[SourceFile, ...] | None = None
     """The video's; None: not looked at."""
+    sent: bool = False
+    """Whether a machine has asked for pieces of them."""
     opened: Opened | None = None
     spread: Spread | None = None
     """Which segments several stations analyze."""
@@ -216,6 +222,11 @@ class _Actor:
     @property
     def node(self) -> str:
         return "" if self.facts is None else self.facts.node
+
+    @property
+    def node_id(self) -> str:
+        """Ray's, which differs where machines have the same name."""
+        return "" if self.facts is None else self.facts.node_id
 
     def become(self, state: WorkerState) -> None:
         self.state, self.since = state, time.monotonic()
@@ -435,20 +446,20 @@ class RayExecutor:
         for actor in self._actors:
             if actor.state is WorkerState.IDLE:
                 unit = self._units.popleft() if self._units else self._next_range(actor)
-                if unit is None:
-                    return
-                self._begin(actor, unit)
+                if unit is not None:
+                    self._begin(actor, unit)
 
     def _next_range(self, actor: _Actor) -> _Unit | None:
         """Some segments of a job that is spread over several stations."""
         spread = [job for job in self._jobs.values() if job.spread is not None and job.ending is None]
         share = max(1, len(self._actors) // max(1, len(spread)))
+        node = actor.node_id
         for copies in (False, True):  # what another station may not finish, if there is nothing else
             for job in spread:
                 assert job.spread is not None
                 # Longer ranges would let a slow machine finish last.
                 workers = max(share, math.ceil(job.spread.missing / _LONGEST_RANGE / 3))
-                given = job.spread.backup(actor.node) if copies else job.spread.next(workers, actor.node)
+                given = job.spread.backup(node) if copies else job.spread.next(workers, node)
                 if given is not None:
                     return _Unit(job, given)
         return None
@@ -642,9 +653,20 @@ class RayExecutor:
         if job.spread is not None and unit.segments is not None:
             job.spread.ended(unit.segments)
         elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
-            job.spread = Spread(opened.expected or 0, opened.completed)
+            nodes = self._most_nodes(job, opened) if job.sent else None
+            job.spread = Spread(opened.expected or 0, opened.completed, nodes=nodes)
         if job.spread is None or job.spread.is_done:
             self._finish(job)
+
+    def _most_nodes(self, job: _Job, opened: Opened) -> int:
+        """On how many machines to spread a video that each must be sent."""
+        living = {actor.node_id for actor in self._actors if actor.facts is not None}
+        return most_nodes(
+            (opened.expected or 0) * job.spec.settings.segment_s / _SPEED,
+            sum(path.stat().st_size for path in job.spec.video.paths),
+            bytes_per_s=_SENT_BYTES_PER_S,
+            workers_per_node=math.ceil(len(self._actors) / max(1, len(living))),
+        )
 
     def _finish(self, job: _Job) -> None:
         """Let one station read the end of a video, link its people and publish the run."""
@@ -711,6 +733,10 @@ class RayExecutor:
             wait_for_futures([actor.storing])
         if actor.unit is not None:
             self._settle(actor.unit.job)
+        if actor.node_id not in {each.node_id for each in self._actors}:
+            for job in self._jobs.values():
+                if job.spread is not None:
+                    job.spread.node_lost(actor.node_id)
         self._looked_up = -math.inf
 
     def _drop(self, actor: _Actor) -> None:
@@ -814,6 +840,7 @@ def _store(job: _Job, reports: Sequence[Report]) -> _Stored:
 
 def _store_one(job: _Job, report: Report, stored: _Stored) -> None:
     if report.wanted is not None and job.files is not None:
+        job.sent = True
         path = job.files[report.wanted.file].path
         with reading_errors(path), path.open("rb") as file:
             file.seek(report.wanted.offset)
