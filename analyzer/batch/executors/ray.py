@@ -151,7 +151,7 @@ class _Job:
     segments: set[int] = field(default_factory=set)
     """Those reported."""
     files: tuple[SourceFile, ...] | None = None
-    """The video's; None: not looked at."""
+    """The video's; None: not determined yet."""
     sent: bool = False
     """Whether a machine has asked for pieces of them."""
     opened: Opened | None = None
