@@ -57,6 +57,7 @@ lock:
 # uv installs in half of pip's time; where it cannot be had, pip installs. Neither compiles: Python compiles what is
 # imported, and to compile everything would take as long as to install it.
 $(STAMP): pyproject.toml constraints.txt
+	@echo "Installing into .venv, which takes some minutes."
 	$(PYTHON) -m venv .venv
 	$(INSTALL_UV) && VIRTUAL_ENV=.venv $(BIN)/uv $(INSTALL) || $(BIN)/$(INSTALL) --no-compile
 	touch $(STAMP)

@@ -504,8 +504,8 @@ class Settings:
     )
     formats: tuple[str, ...] = _field(
         ("csv", "parquet"),
-        "Formats of the timeline, people and shares tables; xlsx: one spreadsheet with a sheet for each "
-        "table.",
+        "Formats of the timeline, people and shares tables; the other tables are always Parquet. xlsx: one "
+        "spreadsheet with a sheet for each table.",
         "output",
         choices=("csv", "parquet", "xlsx"),
         flag="format",

@@ -775,7 +775,7 @@ FOREIGN = "is not a ledger of this program: move it away, or name another with -
         (spoil_page, DAMAGED),
         (spoil_empty, FOREIGN),
         (spoil_foreign, FOREIGN),
-        (spoil_newer, "was written by a newer version of this program: update it"),
+        (spoil_newer, "was written by a newer version: update the program"),
     ],
 )
 def test_unusable_files_are_refused_and_not_changed(path: Path, spoil: Any, message: str) -> None:

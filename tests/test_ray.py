@@ -27,6 +27,7 @@ from analyzer.batch.executors.station import Assignment, Station, models_hash_he
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
+    FINAL,
     Done,
     Failed,
     JobEvent,
@@ -351,11 +352,24 @@ def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Pa
 # --- how videos reach the machines ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2], ids=["whole", "spread"])
+@pytest.mark.parametrize(
+    "receivers",
+    [
+        pytest.param((1, 1e12, 1), id="whole", marks=pytest.mark.slow),
+        pytest.param((2, 1e12, 2), id="spread"),
+        pytest.param((2, 1.0, 1), id="spread over one, since sending takes long", marks=pytest.mark.slow),
+    ],
+)
 def test_a_video_is_sent_to_machines_that_do_not_see_it(
-    workers: int, make: Make, machines: Any, tmp_path: Path
+    receivers: tuple[int, float, int],
+    make: Make,
+    machines: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In several pieces, once to each machine, and nothing of it stays there."""
+    workers, sent_bytes_per_s, expected = receivers
+    monkeypatch.setattr(ray_module, "_SENT_BYTES_PER_S", sent_bytes_per_s)
     path = tmp_path / "clip.mp4"
     path.write_bytes(bytes(20 * 2**20))
     path.write_bytes(marked(path, "slow"))
@@ -374,7 +388,7 @@ def test_a_video_is_sent_to_machines_that_do_not_see_it(
         executor.submit(spec)
         before = until(executor, some(spec, 5))
         copies = [copy for folder in folders for copy in folder.rglob("*.mp4")]
-        assert len(copies) == workers
+        assert len(copies) == expected
         assert all(copy.read_bytes() == path.read_bytes() for copy in copies)
         sent = {copy: copy.stat().st_mtime_ns for copy in copies}
         before += until(executor, some(spec, 1))
@@ -416,11 +430,12 @@ def test_a_process_may_get_another_part_of_a_job_that_was_canceled_in_it(tmp_pat
     models = models_hash_here(patient.settings)
 
     def begin(number: int, spec: JobSpec) -> None:
-        assert station.submit(Assignment(number, encode(spec), models, None, (), "auto")) is None
+        assert station.submit(Assignment(number, encode(spec), models, None, (), "auto"), []) is None
 
     def until_one(kind: type[JobEvent]) -> list[JobEvent]:
         events: list[JobEvent] = []
         while not (events and isinstance(events[-1], kind)):
+            assert not (events and isinstance(events[-1], FINAL)), events
             events += [report.event for report in station.poll(60, 0) if report.event is not None]
         return events
 

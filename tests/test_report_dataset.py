@@ -205,7 +205,7 @@ def _damaged(what: str) -> str:
         (_V4 % '"counts": {}, "settings": [1]', _damaged("settings must be an object with keys, not [1]")),
         (
             json.dumps({"schema_version": SCHEMA_VERSION + 1, "counts": {}}),
-            "was written by a newer version of this program: update it",
+            "was written by a newer version: update the program",
         ),
     ],
 )

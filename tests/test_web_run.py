@@ -361,7 +361,7 @@ def test_comparison_of_channels(browser: Any, server: RunningServer, out: Path) 
         _true(page, "document.querySelector('#compare').getAttribute('aria-busy') === 'false'")
         _until(lambda: "gone" in page.locator("#groups").inner_text())
         assert page.locator("#differences tbody tr").count() > 5
-        page.get_by_label("Words").fill("few")
+        page.get_by_label("Search").fill("few")
         _until(lambda: page.locator("#runs-words").inner_text().startswith("1 of 1 "))
         page.get_by_role("button", name="Compare").click()
         _until(lambda: page.locator("#groups tbody tr").count() == 2)

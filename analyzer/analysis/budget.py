@@ -55,9 +55,9 @@ class Choice:
         """A sentence for the user."""
         settings = self.settings
         how = "keyframes alone" if settings.keyframes else f"{settings.fps:g} samples a second"
-        allowed = f"the budget of {self.asked} allows {self.budget_s:.1f} s"
-        takes = f"{how} for about {self.expected_s:.1f} s of analysis; {allowed}"
-        return takes if self.fits else f"{takes}, so it cannot be kept"
+        takes = f"{how}, which takes about {self.expected_s:.1f} s"
+        allowed = f"the {self.budget_s:.1f} s that a budget of {self.asked} allows"
+        return f"{takes} of {allowed}" if self.fits else f"{takes}, more than {allowed}"
 
 
 @dataclass(frozen=True)

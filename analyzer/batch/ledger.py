@@ -457,9 +457,7 @@ class Ledger:
                 f"{self.path} is not a ledger of this program: move it away, or name another with --ledger"
             )
         if version > SCHEMA_VERSION:
-            raise LedgerError(
-                f"the ledger {self.path} was written by a newer version of this program: update it"
-            )
+            raise LedgerError(f"the ledger {self.path} was written by a newer version: update the program")
         read_only = self._db.execute("PRAGMA query_only").fetchone()[0]
         if not read_only:  # damage in the middle would show only when a query reaches it
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]

@@ -302,7 +302,8 @@ def describe(run: Run) -> str:
     for row in shown.sort_values("person_id").to_dict("records"):
         estimated = row["age_years"] == row["age_years"]
         age = f"{row['age_years']:.0f}" if estimated else "?"
-        interval = f"{row['age_low']:.0f} to {row['age_high']:.0f}" if estimated else ""
+        low, high = row["age_low"], row["age_high"]
+        interval = f"{low:.0f} to {high:.0f}" if low < high else ""  # neither if somebody has set it
         seen = f"{row['first_s']:>6.1f} s  {row['on_screen_s']:>7.1f} s"
         if images:
             seen = f"{row['samples']:>6}  {one_line(first_in[row['first_s']])}"

@@ -411,6 +411,8 @@ def figure_text(value: Any, unit: Unit) -> str:
     ('15', '1 %')
     >>> figure_text(None, "share"), figure_text(0.004, "share"), figure_text(34.4, "years")
     ('', '0.4 %', '34')
+    >>> figure_text(0, "clock"), figure_text(5.26, "clock"), figure_text(120, "clock")
+    ('0:00', '0:05.3', '2:00')
     """
     if value is None or math.isnan(value):
         return ""
@@ -418,7 +420,7 @@ def figure_text(value: Any, unit: Unit) -> str:
         case "share":
             return percent(value)
         case "clock":
-            return clock(value, exact=value < 60)
+            return clock(value, exact=0 < value < 60)
         case "s":
             return f"{value:.1f} s"
         case "years":

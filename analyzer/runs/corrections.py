@@ -427,7 +427,7 @@ def read_corrections(folder: Path) -> Corrections:
     version = document.get("version") if isinstance(document, dict) else None
     if version != _FORMAT:
         newer = isinstance(version, int) and version > _FORMAT
-        what = "was written by a newer version of this program: update it"
+        what = "was written by a newer version: update the program"
         raise OutputError(f"{path} {what if newer else 'is damaged: put back a copy of it, or remove it'}")
     entries = document.get("corrections")
     try:

@@ -312,7 +312,7 @@ def read_run_info(folder: Path) -> RunInfo:
     if not isinstance(document, dict) or not isinstance(version, int) or isinstance(version, bool):
         raise UnusableRunError(folder, "has a run.json of another program")
     if version > SCHEMA_VERSION:
-        raise UnusableRunError(folder, "was written by a newer version of this program: update it")
+        raise UnusableRunError(folder, "was written by a newer version: update the program")
     older = version < SCHEMA_VERSION
     try:
         info = conform(

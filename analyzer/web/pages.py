@@ -77,5 +77,10 @@ def page(name: str, *, status: int = 200, **values: Any) -> Response:
 def error_response(request: Request, status: int, sentence: str) -> Response:
     """An error as a page for browsers, as JSON for programs."""
     if accepts_html(request.scope["headers"]) and not request.url.path.startswith("/api/"):
-        return page("error.html", status=status, title="Error", sentence=sentence)
+        return page(
+            "error.html",
+            status=status,
+            title="Not found" if status == 404 else "This did not work",
+            sentence=sentence,
+        )
     return JSONResponse({"error": sentence}, status_code=status)

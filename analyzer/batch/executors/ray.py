@@ -41,7 +41,7 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
-from analyzer.batch.executors.spread import Spread, may_spread, worth_spreading
+from analyzer.batch.executors.spread import Spread, may_spread, most_nodes, worth_spreading
 from analyzer.batch.executors.station import Assignment, Facts, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
@@ -102,6 +102,10 @@ _LONGEST_RANGE = 30
 _MEDIA_KINDS = frozenset(MediaErrorKind)
 _OPEN = 0, 0
 """Of `JobSpec.segments`: open the video, no more."""
+_SPEED = 10.0
+"""Seconds of video that a station analyzes in a second, roughly: see docs/cluster.md."""
+_SENT_BYTES_PER_S = 5e8
+"""What this process sends to all machines together, roughly: half of a network of 10 Gbit/s."""
 _CALLED_AT_ONCE = 8
 """Calls that a station works on side by side."""
 
@@ -147,7 +151,9 @@ class _Job:
     segments: set[int] = field(default_factory=set)
     """Those reported."""
     files: tuple[SourceFile, ...] | None = None
-    """The video's; None: not looked at."""
+    """The video's; None: not determined yet."""
+    sent: bool = False
+    """Whether a machine has asked for pieces of them."""
     opened: Opened | None = None
     spread: Spread | None = None
     """Which segments several stations analyze."""
@@ -203,6 +209,8 @@ class _Actor:
     unit: _Unit | None = None
     storing: Future[_Stored] | None = None
     """Writes what the last answer has brought."""
+    packing: Future[list[Packed]] | None = None
+    """Reads the finished segments of the job that it gets next."""
     since: float = field(default_factory=time.monotonic)
     """Of the state."""
     heard: float = field(default_factory=time.monotonic)
@@ -214,6 +222,11 @@ class _Actor:
     @property
     def node(self) -> str:
         return "" if self.facts is None else self.facts.node
+
+    @property
+    def node_id(self) -> str:
+        """Ray's, which differs where machines have the same name."""
+        return "" if self.facts is None else self.facts.node_id
 
     def become(self, state: WorkerState) -> None:
         self.state, self.since = state, time.monotonic()
@@ -433,36 +446,49 @@ class RayExecutor:
         for actor in self._actors:
             if actor.state is WorkerState.IDLE:
                 unit = self._units.popleft() if self._units else self._next_range(actor)
-                if unit is None:
-                    return
-                self._begin(actor, unit)
+                if unit is not None:
+                    self._begin(actor, unit)
 
     def _next_range(self, actor: _Actor) -> _Unit | None:
         """Some segments of a job that is spread over several stations."""
         spread = [job for job in self._jobs.values() if job.spread is not None and job.ending is None]
         share = max(1, len(self._actors) // max(1, len(spread)))
+        node = actor.node_id
         for copies in (False, True):  # what another station may not finish, if there is nothing else
             for job in spread:
                 assert job.spread is not None
                 # Longer ranges would let a slow machine finish last.
                 workers = max(share, math.ceil(job.spread.missing / _LONGEST_RANGE / 3))
-                given = job.spread.backup(actor.node) if copies else job.spread.next(workers, actor.node)
+                given = job.spread.backup(node) if copies else job.spread.next(workers, node)
                 if given is not None:
                     return _Unit(job, given)
         return None
 
     def _begin(self, actor: _Actor, unit: _Unit) -> None:
         """Give a station something to do."""
-        try:
-            assignment = self._assignment(unit)
-            parts = [] if unit.segments is not None else [*map(ray.put, _finished_parts(unit.job.folder))]
-        except (OutputError, OSError) as error:
-            self._fail(unit.job, error)
-            return
         actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
         actor.become(WorkerState.STARTING)
+        if unit.segments is None:  # a long video has many parts
+            actor.packing = self._writers.submit(_finished_parts, unit.job.folder)
+        else:
+            self._send(actor, unit, [])
+
+    def _packed(self, actor: _Actor, packing: Future[list[Packed]]) -> None:
+        """The finished segments of a job are ready to be sent."""
+        actor.packing = None
+        assert actor.unit is not None
+        try:
+            self._send(actor, actor.unit, packing.result())
+        except (OutputError, OSError) as error:
+            job, actor.unit, actor.unwanted_at = actor.unit.job, None, None
+            actor.become(WorkerState.IDLE)
+            self._fail(job, error)
+            self._settle(job)
+
+    def _send(self, actor: _Actor, unit: _Unit, parts: list[Packed]) -> None:
+        assignment = self._assignment(unit)
         actor.heard = time.monotonic()
-        actor.call = actor.handle.submit.remote(assignment, *parts)
+        actor.call = actor.handle.submit.remote(assignment, ray.put(parts) if parts else [])
 
     def _assignment(self, unit: _Unit) -> Assignment:
         """Raises OSError: The corrections cannot be read."""
@@ -471,7 +497,7 @@ class RayExecutor:
         resources = replace(job.spec.resources, workers=1, threads=threads)
         spec = replace(job.spec, resources=resources, segments=unit.segments)
         corrections = job.folder / CORRECTIONS_FILE
-        made = corrections.read_bytes() if corrections.exists() else None
+        made = corrections.read_bytes() if unit.segments is None and corrections.exists() else None
         if spec.settings_hash not in self._models:
             self._models[spec.settings_hash] = models_hash_here(settings)
         if job.files is None:
@@ -483,7 +509,12 @@ class RayExecutor:
 
     def _receive(self, timeout_s: float) -> None:
         calls = {actor.call: actor for actor in self._actors if actor.call is not None}
-        storing = [actor.storing for actor in self._actors if actor.storing is not None]
+        storing: list[Future[Any]] = [
+            future
+            for actor in self._actors
+            for future in (actor.storing, actor.packing)
+            if future is not None
+        ]
         wait_s = min(timeout_s, _STORING_S) if storing else timeout_s
         if calls:
             ready, _ = ray.wait(list(calls), num_returns=1, timeout=wait_s)
@@ -498,6 +529,8 @@ class RayExecutor:
         for actor in list(self._actors):
             if actor.storing is not None and actor.storing.done():
                 self._stored(actor, actor.storing.result())
+            elif actor.packing is not None and actor.packing.done():
+                self._packed(actor, actor.packing)
 
     def _answered(self, actor: _Actor, answer: Any) -> None:
         actor.call = None
@@ -620,9 +653,20 @@ class RayExecutor:
         if job.spread is not None and unit.segments is not None:
             job.spread.ended(unit.segments)
         elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
-            job.spread = Spread(opened.expected or 0, opened.completed)
+            nodes = self._most_nodes(job, opened) if job.sent else None
+            job.spread = Spread(opened.expected or 0, opened.completed, nodes=nodes)
         if job.spread is None or job.spread.is_done:
             self._finish(job)
+
+    def _most_nodes(self, job: _Job, opened: Opened) -> int:
+        """On how many machines to spread a video that each must be sent."""
+        living = {actor.node_id for actor in self._actors if actor.facts is not None}
+        return most_nodes(
+            (opened.expected or 0) * job.spec.settings.segment_s / _SPEED,
+            sum(path.stat().st_size for path in job.spec.video.paths),
+            bytes_per_s=_SENT_BYTES_PER_S,
+            workers_per_node=math.ceil(len(self._actors) / max(1, len(living))),
+        )
 
     def _finish(self, job: _Job) -> None:
         """Let one station read the end of a video, link its people and publish the run."""
@@ -689,6 +733,10 @@ class RayExecutor:
             wait_for_futures([actor.storing])
         if actor.unit is not None:
             self._settle(actor.unit.job)
+        if actor.node_id not in {each.node_id for each in self._actors}:
+            for job in self._jobs.values():
+                if job.spread is not None:
+                    job.spread.node_lost(actor.node_id)
         self._looked_up = -math.inf
 
     def _drop(self, actor: _Actor) -> None:
@@ -769,11 +817,14 @@ def _source_files(video: Video) -> tuple[SourceFile, ...]:
     return tuple(found)
 
 
-def _finished_parts(folder: Path) -> Iterator[Packed]:
-    """The finished segments in a run's folder, of whatever analysis."""
-    for store in part_stores(folder):
-        for segment in store.segments():
-            yield Packed(store.key, segment, store.pack(segment))
+def _finished_parts(folder: Path) -> list[Packed]:
+    """Read the finished segments in a run's folder, of whatever analysis.
+
+    Raises:
+        OutputError: One cannot be read.
+    """
+    stores = part_stores(folder)
+    return [Packed(one.key, number, one.pack(number)) for one in stores for number in one.segments()]
 
 
 def _store(job: _Job, reports: Sequence[Report]) -> _Stored:
@@ -789,6 +840,7 @@ def _store(job: _Job, reports: Sequence[Report]) -> _Stored:
 
 def _store_one(job: _Job, report: Report, stored: _Stored) -> None:
     if report.wanted is not None and job.files is not None:
+        job.sent = True
         path = job.files[report.wanted.file].path
         with reading_errors(path), path.open("rb") as file:
             file.seek(report.wanted.offset)

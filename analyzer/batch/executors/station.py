@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -187,7 +187,7 @@ class Station:
         """Return where the station is, and what it runs on."""
         return replace(facts(), problem=self._problem)
 
-    def submit(self, assignment: Assignment, *parts: Packed) -> str | None:
+    def submit(self, assignment: Assignment, parts: Sequence[Packed]) -> str | None:
         """Begin a job; the station has none.
 
         Args:

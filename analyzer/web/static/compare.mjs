@@ -7,7 +7,7 @@ const root = $("compare"), MOST_ROWS = 60;
 const leftOut = new Set();
 let found = null, asking = null, listing = null;
 
-// ---- Words
+// ---- Search
 
 function words(value, unit) {
   if (value === null || value === undefined) return "–";
