@@ -107,7 +107,8 @@ def test_sent_files_saturate_the_network_of_the_driver() -> None:
 
     outcome = simulate(work(minutes(10), 1000.0), cluster, costs, Product())
 
-    assert outcome.rate == pytest.approx(200.0, rel=0.05)  # the first videos are spread
+    assert 170.0 < outcome.rate <= 200.0  # the first videos are spread, and so are sent several times
+    assert outcome.sent_mb / outcome.wall_s == pytest.approx(100.0, rel=0.02)
     assert outcome.busy["sending"] == pytest.approx(1.0, abs=0.02)
 
 
