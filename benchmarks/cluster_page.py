@@ -341,15 +341,12 @@ def write(kept: Mapping[str, Any]) -> None:
             "### Files that the driver sends, and sites\n",
             paragraph(
                 """Television that the nodes do not see (`source = "send"`), with a network of 10 Gbit/s at
-                the
-                driver: each node that works on a video gets all of it once, and this version lets any node
-                take part in a spread video. Ten nodes can be supplied in this way, a hundred cannot: use
-                storage
-                that the nodes see. The right half is what the rule `most_nodes` of `executors/spread.py`,
-                which
-                the executor does not apply yet, would give: a video goes to no more nodes than pay for its
-                copies. That is not enough either: with others waiting, a video had better stay on one
-                node."""
+                the driver: each node that works on a video gets all of it once. Ten nodes can be
+                supplied in this way, a hundred cannot: use storage that the nodes see. In the left half
+                all nodes take part in a spread video. The right half is this version's rule
+                (`most_nodes` of `executors/spread.py`): a video goes to no more nodes than pay for its
+                copies. With other videos waiting, a single node for each video would be better still;
+                this version does not do that."""
             ),
             sources_text(sites),
             paragraph(
