@@ -447,11 +447,15 @@ class RayExecutor:
 
     def _assign(self) -> None:
         """Give idle stations something to do: jobs in the order of their submission, then segments."""
-        for actor in self._actors:
-            if actor.state is WorkerState.IDLE:
-                unit = self._units.popleft() if self._units else self._next_range(actor)
-                if unit is not None:
-                    self._begin(actor, unit)
+        idle = [actor for actor in self._actors if actor.state is WorkerState.IDLE]
+        nodes = {actor.node_id for actor in idle}
+        for job in self._jobs.values():
+            if job.spread is not None:
+                job.spread.idle(nodes)
+        for actor in idle:
+            unit = self._units.popleft() if self._units else self._next_range(actor)
+            if unit is not None:
+                self._begin(actor, unit)
 
     def _next_range(self, actor: _Actor) -> _Unit | None:
         """Some segments of a job that is spread over several stations."""
