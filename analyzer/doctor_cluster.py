@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -221,7 +221,7 @@ def _analysis(choice: ExecutorChoice) -> Findings:
             [str(clip)],
             Settings(video=False, workers=1),
             out=Path(folder, "out"),
-            executor=choice,
+            executor=replace(choice, source="auto"),  # no machine shares the folder
             workers=1,
             report=(),
             reserve_mb=0,

@@ -13,13 +13,15 @@ from click.testing import CliRunner, Result
 from ray.exceptions import AuthenticationError, RaySystemError
 
 from analyzer import doctor_cluster
-from analyzer.batch.config import ExecutorChoice
+from analyzer.batch.config import ExecutorChoice, Jobs
 from analyzer.batch.executors import choice
+from analyzer.batch.executors.base import Executor
 from analyzer.batch.executors.ray_cluster import _why_not
 from analyzer.cli import cli
 from analyzer.cli.options import DONE, SOME_FAILED, USAGE
 from analyzer.doctor import Check
 from analyzer.doctor_cluster import _Machine, _one, _workers, examine_cluster
+from analyzer.errors import ClusterError
 from analyzer.settings import Settings
 from testkit.clusters import cluster
 
@@ -154,6 +156,19 @@ def test_the_cluster_of_a_jobs_file_or_of_options_is_checked(
 def test_wrong_clusters_are_usage_errors(flags: list[str], sentence: str) -> None:
     result = run(*flags)
     assert result.exit_code == USAGE and sentence in result.stderr
+
+
+def test_the_small_video_need_not_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Jobs] = []
+
+    def refuse(jobs: Jobs) -> Executor:
+        asked.append(jobs)
+        raise ClusterError("busy")
+
+    monkeypatch.setattr("analyzer.batch.executors.ray.ray_executor", refuse)
+    with pytest.raises(ClusterError):
+        doctor_cluster._analysis(replace(RAY, source="shared"))
+    assert [jobs.executor for jobs in asked] == [replace(RAY, source="auto")]
 
 
 @pytest.mark.slow

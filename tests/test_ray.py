@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
-from analyzer.batch.executors.station import Assignment, Station, models_hash_here
+from analyzer.batch.executors.station import Assignment, Packed, Station, models_hash_here
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
@@ -44,6 +45,7 @@ from analyzer.batch.protocol import (
 )
 from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import ClusterError
+from analyzer.runs.segments import PartStore
 from analyzer.settings import Settings
 from testkit.clusters import cluster
 from testkit.media import numbered, write_video
@@ -452,6 +454,39 @@ def test_a_process_may_get_another_part_of_a_job_that_was_canceled_in_it(tmp_pat
         station.close()
 
 
+def test_a_station_takes_no_piece_that_another_job_has_wanted(slow_file: Path, tmp_path: Path) -> None:
+    """Ray may carry out calls in another order. A job that cannot begin after that fails."""
+    station, spec = Station(1, str(tmp_path / "scratch"), acts), slow(tmp_path, slow_file)
+    spec = replace(spec, video=replace(spec.video, fetched=True), settings=Settings(keep_download=True))
+    files, models = (SourceFile.of(slow_file),), models_hash_here(spec.settings)
+    try:
+        assert station.submit(Assignment(7, encode(spec), models, None, files, "send"), []) is None
+        (asked,) = station.poll(60, 0)
+        assert asked.wanted is not None and asked.wanted.size == slow_file.stat().st_size
+        (station._folder / "out" / "download").mkdir()
+        station.give(6, bytes(asked.wanted.size))
+        station.give(7, slow_file.read_bytes())
+        (report,) = station.poll(60, 0)
+        assert isinstance(report.event, Failed) and "download" in report.event.error, report
+    finally:
+        station.close()
+
+
+def test_a_full_disk_when_a_job_begins_is_the_machines_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station, spec = Station(1, str(tmp_path / "scratch"), acts), job(tmp_path)
+    assignment = Assignment(7, encode(spec), models_hash_here(spec.settings), None, (), "auto")
+
+    def full(*arguments: Any) -> bool:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(PartStore, "unpack", full)
+    problem = station.submit(assignment, [Packed("key", 0, b"")])
+    assert problem is not None and problem.startswith("cannot analyze videos: no space is left")
+    station.close()
+
+
 # --- jobs that are canceled, executors that are closed -------------------------------------------------
 
 
@@ -481,6 +516,17 @@ def test_a_machine_that_cannot_load_the_models_gets_no_jobs(make: Make, tmp_path
     assert any(isinstance(event, Moved) for event in events), "another machine might have been able to"
     assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
     assert "bad allocation" in failed.error
+
+
+def test_a_spread_video_fails_when_no_machine_is_left(make: Make, slow_file: Path, tmp_path: Path) -> None:
+    """Though nothing of it waits but segments."""
+    executor, spec = make(2), spread(tmp_path / "out", slow_file)
+    executor.submit(spec)
+    until(executor, some(spec, 1))
+    for actor in list(executor._actors):
+        executor._refuse(actor, "its disk is full")
+    failed = until(executor, lambda events: ended(events, spec))[-1]
+    assert isinstance(failed, Failed) and (failed.kind, failed.error) == ("start", "its disk is full")
 
 
 @pytest.mark.slow

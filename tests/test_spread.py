@@ -88,6 +88,19 @@ def test_only_so_many_machines_get_the_file() -> None:
     assert most_nodes(0, 0, bytes_per_s=1e9, workers_per_node=1) == 1
 
 
+def test_another_machine_gets_the_file_when_those_that_have_it_do_something_else() -> None:
+    spread = Spread(100, (), nodes=1)
+    given = spread.next(2, "a")
+    assert given is not None
+    spread.idle({"b"})
+    assert spread.next(2, "b") is None, "the other one is at work on it"
+    spread.ended(given)
+    spread.idle({"a", "b"})
+    assert spread.next(2, "b") is None, "the other one goes on"
+    spread.idle({"b"})
+    assert spread.next(2, "b") and spread.next(2, "a") is None
+
+
 def spec_of(path: Path, duration_s: float | None, **settings: Any) -> JobSpec:
     unknown: dict[str, Any] = dict.fromkeys(("audio_path", "url", "channel", "uploaded", "uploaded_at"))
     known: dict[str, Any] = {"fetched": False, "details": {}, "title": "a", "source": "a", "video_id": "a"}

@@ -263,7 +263,7 @@ class PartStore:
         # Stored as they are: Parquet is compressed already.
         with reading_errors(part), zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
             for name in _FILES:
-                archive.write(part / name, name)
+                archive.writestr(name, (part / name).read_bytes())
         return packed.getvalue()
 
     def unpack(self, packed: bytes, segment: int) -> bool:

@@ -29,18 +29,19 @@ from analyzer.sources.local import fingerprint_of
 from analyzer.util.atomic import output_errors
 from analyzer.util.locks import file_lock, is_locked
 
-__all__ = ["Receive", "SourceFile", "found_here", "provided"]
+__all__ = ["SCRATCH_OPTION", "Receive", "SourceFile", "found_here", "provided"]
 
 _LOCK, _FILLING, _RECEIVED, _USER = ".lock", ".filling", ".received", "user-"
 _ASK_S = 0.1
 _PIECE_BYTES = 8 * 2**20
-_OPTION = "[executor] scratch"
+SCRATCH_OPTION = "[executor] scratch"
 
 _held: set[Path] = set()
 """The ``user-*`` files that this process has locked."""
 
 Receive = Callable[[int, int], bytes]
-"""Called with an offset in the file and a number of bytes; returns at least one and at most so many."""
+"""Called with an offset in the file and a number of bytes; returns at most so many, and at
+least one unless the file has become shorter."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def provided(
         Exception: Whatever `receive` raises.
     """
     with contextlib.ExitStack() as stack:
-        with output_errors(folder, option=_OPTION):
+        with output_errors(folder, option=SCRATCH_OPTION):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _alone(folder / _LOCK, cancelled):
                 _sweep(folder)
@@ -116,7 +117,7 @@ def _locked(stack: contextlib.ExitStack, path: Path) -> bool:
     Raises:
         OutputError: It cannot be written.
     """
-    with output_errors(path, option=_OPTION):
+    with output_errors(path, option=SCRATCH_OPTION):
         try:
             stack.enter_context(file_lock(path))
         except BlockingIOError:
@@ -168,33 +169,38 @@ def _fill(final: Path, file: SourceFile, receive: Receive, cancelled: Callable[[
     try:
         _append(received, file, receive, cancelled)
         if fingerprint_of(received) != (file.fingerprint, file.size_bytes):
-            raise OutputError(
-                f"{file.path.name} has changed while it was sent to another machine: "
-                "run the same command again"
-            )
-        with output_errors(final, option=_OPTION):
+            raise _changed(file)
+        with output_errors(final, option=SCRATCH_OPTION):
             received.replace(final)
     except OutputError:
         received.unlink(missing_ok=True)
         raise
 
 
+def _changed(file: SourceFile) -> OutputError:
+    return OutputError(
+        f"{file.path.name} has changed while it was sent to another machine: run the same command again"
+    )
+
+
 def _append(received: Path, file: SourceFile, receive: Receive, cancelled: Callable[[], bool]) -> None:
-    with output_errors(received, option=_OPTION):
+    with output_errors(received, option=SCRATCH_OPTION):
         output = received.open("ab")
         size = output.tell()
     with output:
         while size < file.size_bytes:
             if cancelled():
                 raise StoppedError("the job was canceled")
-            with output_errors(received, option=_OPTION):
+            with output_errors(received, option=SCRATCH_OPTION):
                 if shutil.disk_usage(received.parent).free < file.size_bytes - size:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # rather now than at the end
             wanted = min(_PIECE_BYTES, file.size_bytes - size)
             piece = receive(size, wanted)
-            if not 0 < len(piece) <= wanted:
+            if not piece:
+                raise _changed(file)
+            if len(piece) > wanted:
                 raise ValueError(f"{len(piece)} bytes were received instead of {wanted}")
-            with output_errors(received, option=_OPTION):
+            with output_errors(received, option=SCRATCH_OPTION):
                 output.write(piece)
                 output.flush()
             size += len(piece)

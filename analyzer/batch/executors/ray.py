@@ -322,17 +322,16 @@ class RayExecutor:
         spec = replace(spec, video=replace(video, paths=paths, audio_path=audio), out=spec.out.absolute())
         folder = run_folder(spec.out, video.title, video.video_id)
         job = self._jobs[spec.job_id] = _Job(spec, folder, Path(), contextlib.ExitStack())
-        if (published := published_run(spec)) is not None:
-            self._out.append(Ready(spec.job_id))
-            self._end(job, published)
-            return
         try:
+            if (published := published_run(spec)) is not None:
+                self._out.append(Ready(spec.job_id))
+                self._end(job, published)
+                return
             job.staging = job.lock.enter_context(run_lock(folder))
         except OutputError as error:
             self._fail(job, error)
             return
-        self._units.append(_Unit(job, _OPEN if may_spread(spec) else None))
-        self._assign()
+        self._units.append(_Unit(job, _OPEN if may_spread(spec) else None))  # `events` gives it to a station
 
     def events(self, timeout_s: float) -> Iterator[JobEvent]:
         """As in `Executor`.
@@ -359,6 +358,8 @@ class RayExecutor:
 
     def _stop_all(self) -> None:
         """Without a cluster nothing works on any job; finished segments are on the disk."""
+        # No folder is given away while it is written to.
+        wait_for_futures([actor.storing for actor in self._actors if actor.storing is not None])
         self._actors.clear()
         self._units.clear()
         for job in self._jobs.values():
@@ -413,7 +414,10 @@ class RayExecutor:
         nodes = living_nodes()
         usable = [node for node in nodes if node["NodeID"] not in self._refused]
         self._slots = self._configured or max(1, room(self._needs, usable))
-        if self._units and all(actor.facts is None for actor in self._actors):
+        waiting = any(
+            job.ending is None for job in self._jobs.values()
+        )  # also for the rest of their segments
+        if waiting and all(actor.facts is None for actor in self._actors):
             if self._start_losses >= _MAX_START_LOSSES:
                 self._give_up(f"no worker can start on the cluster: {self._why_lost}")
             elif self._refused and not room(self._needs, usable) and room(self._needs, nodes):
@@ -443,11 +447,15 @@ class RayExecutor:
 
     def _assign(self) -> None:
         """Give idle stations something to do: jobs in the order of their submission, then segments."""
-        for actor in self._actors:
-            if actor.state is WorkerState.IDLE:
-                unit = self._units.popleft() if self._units else self._next_range(actor)
-                if unit is not None:
-                    self._begin(actor, unit)
+        idle = [actor for actor in self._actors if actor.state is WorkerState.IDLE]
+        nodes = {actor.node_id for actor in idle}
+        for job in self._jobs.values():
+            if job.spread is not None:
+                job.spread.idle(nodes)
+        for actor in idle:
+            unit = self._units.popleft() if self._units else self._next_range(actor)
+            if unit is not None:
+                self._begin(actor, unit)
 
     def _next_range(self, actor: _Actor) -> _Unit | None:
         """Some segments of a job that is spread over several stations."""
@@ -479,7 +487,9 @@ class RayExecutor:
         assert actor.unit is not None
         try:
             self._send(actor, actor.unit, packing.result())
-        except (OutputError, OSError) as error:
+        except (RayError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - it fails its job and no other
             job, actor.unit, actor.unwanted_at = actor.unit.job, None, None
             actor.become(WorkerState.IDLE)
             self._fail(job, error)
@@ -550,7 +560,8 @@ class RayExecutor:
 
     def _started(self, actor: _Actor, found: Facts) -> None:
         actor.facts, self._start_losses = found, 0
-        if (problem := found.problem or differing(found)) is not None:
+        refused = self._refused.get(found.node_id)  # meanwhile
+        if (problem := found.problem or differing(found) or refused) is not None:
             self._refuse(actor, problem)
         else:
             actor.become(WorkerState.IDLE)
@@ -577,7 +588,7 @@ class RayExecutor:
         assert actor.unit is not None
         unit, ended = actor.unit, False
         for piece in stored.pieces:
-            actor.handle.give.remote(piece)
+            actor.handle.give.remote(unit.number, piece)
         for event in stored.events:
             if isinstance(event, FINAL):
                 ended = True
@@ -663,7 +674,7 @@ class RayExecutor:
         living = {actor.node_id for actor in self._actors if actor.facts is not None}
         return most_nodes(
             (opened.expected or 0) * job.spec.settings.segment_s / _SPEED,
-            sum(path.stat().st_size for path in job.spec.video.paths),
+            sum(file.size_bytes for file in job.files or ()),
             bytes_per_s=_SENT_BYTES_PER_S,
             workers_per_node=math.ceil(len(self._actors) / max(1, len(living))),
         )
@@ -696,7 +707,8 @@ class RayExecutor:
         """What the station does is of no use any more."""
         if actor.unwanted_at is None and actor.unit is not None:
             actor.unwanted_at = time.monotonic()
-            actor.handle.cancel.remote(actor.unit.number)
+            with contextlib.suppress(RayError, ConnectionError):  # `events` says that the cluster is gone
+                actor.handle.cancel.remote(actor.unit.number)
 
     def _working_on(self, job: _Job) -> list[_Actor]:
         return [actor for actor in self._actors if actor.unit is not None and actor.unit.job is job]
@@ -788,8 +800,8 @@ class RayExecutor:
             self._settle(unit.job)
 
     def _give_up(self, problem: str) -> None:
-        """Fail the jobs that wait: no station can start."""
-        for job in {unit.job.id: unit.job for unit in self._units}.values():
+        """Fail all jobs: there is no station, and none can start."""
+        for job in [each for each in self._jobs.values() if each.ending is None]:
             self._end(job, Failed(job.id, "start", Phase.LOAD, problem))
 
 

@@ -189,6 +189,11 @@ class Spread:
         self._missing = sorted({*self._missing, *free})
         return len(left)
 
+    def idle(self, nodes: Collection[str]) -> None:
+        """Note which machines have idle workers: while nothing is in work, these replace busy ones."""
+        if not self._given and self._nodes.isdisjoint(nodes):
+            self._nodes.clear()
+
     def node_lost(self, node: str) -> None:
         """Note that a machine is gone, so that another one may take its place; its ranges end by `ended`."""
         self._nodes.discard(node)

@@ -25,7 +25,7 @@ from queue import Empty, SimpleQueue
 
 import analyzer
 from analyzer.batch.executors.local import LocalExecutor, Prepare
-from analyzer.batch.executors.node_files import SourceFile, found_here, provided
+from analyzer.batch.executors.node_files import SCRATCH_OPTION, SourceFile, found_here, provided
 from analyzer.batch.failure_policy import Phase, failure_of
 from analyzer.batch.protocol import (
     FINAL,
@@ -46,6 +46,7 @@ from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore
 from analyzer.runs.transfer import Piece, RunFile, pieces, run_files
 from analyzer.settings import Settings
+from analyzer.util.atomic import output_errors
 from analyzer.util.locks import file_lock, is_locked
 
 __all__ = ["Assignment", "Facts", "Packed", "Report", "Station", "facts", "models_hash_here", "versions"]
@@ -174,7 +175,8 @@ class Station:
         """Of what was canceled last, which may not have begun."""
         self._reports = _Reports()
         self._run, self._key = Path(), ""
-        self._pieces: SimpleQueue[bytes] = SimpleQueue()
+        self._pieces: SimpleQueue[tuple[int, bytes]] = SimpleQueue()
+        """With the numbers of the assignments that want them."""
         self._copies: dict[Path, Path] = {}
         """Of files of a job, by their paths on the batch's machine."""
         self._copies_of = 0
@@ -214,31 +216,39 @@ class Station:
             problem = f"{node} does not see {path}: share its folder, or set [executor] source to auto"
             self._reports.put(Report(Failed(spec.job_id, "output", Phase.ANALYZE, problem)), 0)
             return None
-        shutil.rmtree(self._folder / "out", ignore_errors=True)
-        run = self._run = self._folder / "out" / run_name(spec.video.title, spec.video.video_id)
+        spec = replace(spec, out=self._folder / "out")
+        try:
+            with output_errors(self._folder, option=SCRATCH_OPTION):
+                self._lay_out(assignment, spec, parts)
+                if not absent:
+                    self._start(assignment.number, spec)
+        except OutputError as error:
+            return f"cannot analyze videos: {error}"
+        if absent:
+            arguments = assignment, spec, absent
+            threading.Thread(target=self._fetch, args=arguments, name="fetch", daemon=True).start()
+        return None
+
+    def _lay_out(self, assignment: Assignment, spec: JobSpec, parts: Sequence[Packed]) -> None:
+        """Make the run's folder, with what is finished of it."""
+        shutil.rmtree(spec.out, ignore_errors=True)
+        run = self._run = spec.out / run_name(spec.video.title, spec.video.video_id)
         run.mkdir(parents=True)
         for part in parts:
             PartStore(run, part.key).unpack(part.content, part.segment)
         if assignment.corrections is not None:
             (run / CORRECTIONS_FILE).write_bytes(assignment.corrections)
-        spec = replace(spec, out=self._folder / "out")
-        if absent:
-            self._pieces = SimpleQueue()
-            arguments = assignment, spec, absent
-            threading.Thread(target=self._fetch, args=arguments, name="fetch", daemon=True).start()
-        else:
-            self._start(assignment.number, spec)
-        return None
 
     def _start(self, number: int, spec: JobSpec) -> None:
         """Begin a job whose files are on this machine."""
         video, copies = spec.video, self._copies
         if video.fetched and spec.settings.keep_download:  # the analysis moves them away
             kept = self._folder / "out" / "download"
-            kept.mkdir()
-            for path in (*video.paths, *([video.audio_path] if video.audio_path else [])):
-                (kept / path.name).symlink_to(copies.get(path, path))
-                copies = copies | {path: kept / path.name}
+            with output_errors(kept, option=SCRATCH_OPTION):
+                kept.mkdir()
+                for path in (*video.paths, *([video.audio_path] if video.audio_path else [])):
+                    (kept / path.name).symlink_to(copies.get(path, path))
+                    copies = copies | {path: kept / path.name}
         audio = None if video.audio_path is None else copies.get(video.audio_path, video.audio_path)
         paths = tuple(copies.get(path, path) for path in video.paths)
         self._commands.put((number, replace(spec, video=replace(video, paths=paths, audio_path=audio))))
@@ -251,7 +261,9 @@ class Station:
             self._reports.put(Report(wanted=Wanted(file, offset, size)), 0)
             while not is_cancelled():
                 with contextlib.suppress(Empty):
-                    return self._pieces.get(timeout=_POLL_S)
+                    wanted_by, piece = self._pieces.get(timeout=_POLL_S)
+                    if wanted_by == number:
+                        return piece
             raise StoppedError("the job was canceled")
 
         def is_cancelled() -> bool:
@@ -270,16 +282,14 @@ class Station:
                     )
                     for file in absent
                 }
+                self._copies, self._copies_held = copies, stack.pop_all()
+                self._start(number, spec)
             except StoppedError:
                 self._reports.put(Report(Stopped(spec.job_id)), 0)
-                return
             except Exception as error:  # noqa: BLE001 - one video must not end the station
                 failure = failure_of(error, Phase.ANALYZE)
                 event = Failed(spec.job_id, failure.kind, failure.phase, failure.error)
                 self._reports.put(Report(event), 0)
-                return
-            self._copies, self._copies_held = copies, stack.pop_all()
-        self._start(number, spec)
 
     def release(self, job_id: int) -> None:
         """Keep the files of a job no longer."""
@@ -290,9 +300,9 @@ class Station:
         self._copies_of, self._copies = 0, {}
         self._copies_held.close()
 
-    def give(self, piece: bytes) -> None:
-        """Receive what was `Report.wanted`."""
-        self._pieces.put(piece)
+    def give(self, number: int, piece: bytes) -> None:
+        """Receive what was `Report.wanted`, perhaps by an assignment that has ended: Ray keeps no order."""
+        self._pieces.put((number, piece))
 
     def poll(self, timeout_s: float, progress_s: float) -> list[Report]:
         """Return what has happened, as soon as something has; after a time nothing: it is alive.
