@@ -24,7 +24,7 @@ from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
-from analyzer.batch.executors.station import Assignment, Packed, Station, models_hash_here
+from analyzer.batch.executors.station import Assignment, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
@@ -425,6 +425,19 @@ def test_segments_of_a_run_that_is_published_already_are_reported(tmp_path: Path
     assert [(report.event, report.part) for report in station.poll(1, 0)][1:] == [(event, None)]
     station.close()
     assert not list(tmp_path.glob("*/station-*"))
+
+
+def test_a_segment_that_comes_after_all_others_leaves_nothing_in_a_published_run(tmp_path: Path) -> None:
+    there, run = PartStore(tmp_path / "there", "key"), tmp_path / "run"
+    there.commit_empty(0)
+    job_here = ray_module._Job(job(tmp_path), run, run / ".new", contextlib.ExitStack())
+    unit = ray_module._Unit(job_here, (0, 1))
+    report = Report(Segment(1, 0, 0, 0, 0), Packed("key", 0, there.pack(0)))
+    job_here.finishing = True
+    assert ray_module._store(unit, [report]).events == [report.event] and not run.exists()
+    job_here.finishing = False
+    assert ray_module._store(unit, [report]).events == [report.event]
+    assert PartStore(run, "key").segments() == [0]
 
 
 def test_a_process_may_get_another_part_of_a_job_that_was_canceled_in_it(tmp_path: Path) -> None:

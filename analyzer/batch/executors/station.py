@@ -321,8 +321,10 @@ class Station:
     def close(self) -> None:
         """Leave nothing on the machine; the actor is killed next."""
         self._reports.fail("it was closed")
-        self._held.close()
-        self._release()
+        try:
+            self._held.close()  # which the other thread may notice in the middle of something
+        finally:
+            self._release()
 
     # -- in a thread of its own
 
