@@ -131,7 +131,7 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
 # -- against the local executor
 
 
-def overhead(rounds: int = 2) -> Result:
+def overhead(rounds: int = 4) -> Result:
     """The Ray executor against the local one, with two loaded workers of one thread: 40 short clips, and a
     video of 40 segments. Wall time, and processor time of this process, the workers and theirs; not that
     of Ray's own processes."""

@@ -43,6 +43,8 @@ class _Waiting:
     item: Item | None
     due: float
     fetch_s: float = 0.0
+    listed: bool = False
+    """Whether its source lists it in this run: the first of several copies counts."""
     place: int = 0
     """In the queue: the lowest one goes first."""
     waits: bool = True
@@ -154,16 +156,18 @@ class WorkQueue:
             Whether it was queued.
         """
         context = self._context
+        listed = item is not None
         item = None if item is None or _is_implied(item, work) else item
         queued = self._queued.get(work.id)
         if queued is not None:
-            queued.item = queued.item or item  # the source knows more than the ledger may store
+            if listed and not queued.listed:  # the source knows more than the ledger may store
+                queued.item, queued.listed = item, True
             return False
         due = work.next_try or 0.0
         if due > context.clock.time() + context.jobs.retry.patience_s:
             return False
         origin = origin_of(source)
-        waiting = self._queued[work.id] = _Waiting(work.id, source, item, due)
+        waiting = self._queued[work.id] = _Waiting(work.id, source, item, due, listed=listed)
         self._added.append((self._ranks[origin], host_of(work.source), waiting))
         self._ranks[origin] += 1
         self._count += 1
@@ -174,7 +178,7 @@ class WorkQueue:
         id = entry.work.id
         known = self._queued.get(id)
         item = entry.item or (None if known is None else known.item)
-        waiting = _Waiting(id, entry.source, item, entry.due, entry.fetch_s)
+        waiting = _Waiting(id, entry.source, item, entry.due, entry.fetch_s, listed=item is not None)
         if known is not None:
             self._queued[id] = waiting
         self._count += 1
