@@ -485,6 +485,17 @@ def test_a_station_takes_no_piece_that_another_job_has_wanted(slow_file: Path, t
         station.close()
 
 
+def test_a_station_that_is_closed_keeps_nothing_of_a_file_that_arrives(
+    slow_file: Path, tmp_path: Path
+) -> None:
+    station, spec = Station(1, str(tmp_path / "scratch"), acts), slow(tmp_path, slow_file)
+    files, models = (SourceFile.of(slow_file),), models_hash_here(spec.settings)
+    assert station.submit(Assignment(7, encode(spec), models, None, files, "send"), []) is None
+    assert station.poll(60, 0)[0].wanted is not None
+    station.close()
+    assert {path.name for path in (tmp_path / "scratch").rglob("*") if path.is_file()} == {".lock"}
+
+
 def test_a_full_disk_when_a_job_begins_is_the_machines_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
