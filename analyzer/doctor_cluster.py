@@ -64,7 +64,7 @@ def examine_cluster(choice: ExecutorChoice, settings: Sequence[Settings] = ()) -
         needs_ray()
         import ray
 
-        from analyzer.batch.executors.ray_cluster import connect
+        from analyzer.batch.executors.ray_cluster import connect, living_nodes
     except (ClusterError, ImportError) as error:
         yield Check("Ray", "failed", str(error), "install the extra ray here and on all machines")
         return
@@ -76,7 +76,7 @@ def examine_cluster(choice: ExecutorChoice, settings: Sequence[Settings] = ()) -
         yield Check("Ray", "failed", found, fix)
         return
     try:
-        nodes = [node for node in ray.nodes() if node["Alive"]]
+        nodes = living_nodes()
         yield Check(
             "Ray", "ok", f"Ray {ray.__version__} at {choice.address}, {counted(len(nodes), 'machine')}", ""
         )

@@ -397,9 +397,9 @@ def limits_text(simulated: Mapping[str, Any], costs: Costs) -> str:
             set to its share of the cluster. Ten drivers with 100 nodes each do ten times what the row of 100
             nodes says. A disk that flushes in 1 ms, as many do, moves the limit, and for archives longer
             segments
-            (`segment_s = 300`) do: there are fewer parts, and a loss costs more. Not done in this version:
-            one
-            transaction for all parts that arrive together, and checking a part once instead of twice.""",
+            (`segment_s = 300`) do: there are fewer parts, and a loss costs more. Parts that arrive together
+            share a transaction of the ledger; the simulation charges one for each. Not done in this version:
+            checking a part once instead of twice.""",
             """The second to fourth rows are what this version does better than the first design: without
             threads that
             write parts, without spreading long videos from the start, or with ranges of any length.""",

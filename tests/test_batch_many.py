@@ -30,7 +30,7 @@ from analyzer.batch.ledger import LEDGER_NAME, Ledger, Listed, State
 from analyzer.batch.listing import Listing
 from analyzer.batch.log import EventLog
 from analyzer.batch.plan import Excluded, Plan, Planned, planned
-from analyzer.batch.protocol import Done, JobEvent, JobSpec, Opened, RunFacts, Segment
+from analyzer.batch.protocol import Done, JobEvent, JobSpec, Opened, Progress, RunFacts, Segment
 from analyzer.batch.queue import Entry, WorkQueue
 from analyzer.batch.scheduler import Scheduler
 from analyzer.cli.batch import describe_plan
@@ -200,6 +200,21 @@ def test_who_reads_the_ledger_finds_what_was_reported(tmp_path: Path) -> None:
     assert found == [State.NEW] * 3
 
 
+def test_who_waits_for_somebody_that_writes_to_the_ledger_does_not_keep_it_from_that(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video, which nobody finds out")
+    given = jobs_of([str(tmp_path / "a.mp4")], Settings(video=False), out=tmp_path / "out", reserve_mb=0)
+    told = set()
+
+    def on_event(event: str, video: int | None, facts: dict[str, Any]) -> None:
+        del video, facts
+        told.add(event)
+        with closing(sqlite3.connect(given.ledger, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+    Scheduler(given, Reports([0]), on_event=on_event, commit_first=True).run()
+    assert told >= {"found", "progress", "segment_committed", "done"}
+
+
 # --- transactions ------------------------------------------------------------------------------------
 
 
@@ -268,6 +283,7 @@ class Reports:
             spec = self._jobs.pop()
             facts = RunFacts("file-1", "A", None, None, True, None, None, 5.0, COUNTS)
             yield Opened(spec.job_id, "key", (), len(self._segments), 5.0)
+            yield Progress(spec.job_id, 0.0, 5.0)
             for segment in self._segments:
                 yield Segment(spec.job_id, segment, 1, 1, 1)
             yield Done(spec.job_id, "A file-1", facts, 1.0, None, 1.0)

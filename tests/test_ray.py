@@ -24,7 +24,7 @@ from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
-from analyzer.batch.executors.station import Assignment, Packed, Station, models_hash_here
+from analyzer.batch.executors.station import Assignment, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
@@ -427,6 +427,19 @@ def test_segments_of_a_run_that_is_published_already_are_reported(tmp_path: Path
     assert not list(tmp_path.glob("*/station-*"))
 
 
+def test_a_segment_that_comes_after_all_others_leaves_nothing_in_a_published_run(tmp_path: Path) -> None:
+    there, run = PartStore(tmp_path / "there", "key"), tmp_path / "run"
+    there.commit_empty(0)
+    job_here = ray_module._Job(job(tmp_path), run, run / ".new", contextlib.ExitStack())
+    unit = ray_module._Unit(job_here, (0, 1))
+    report = Report(Segment(1, 0, 0, 0, 0), Packed("key", 0, there.pack(0)))
+    job_here.finishing = True
+    assert ray_module._store(unit, [report]).events == [report.event] and not run.exists()
+    job_here.finishing = False
+    assert ray_module._store(unit, [report]).events == [report.event]
+    assert PartStore(run, "key").segments() == [0]
+
+
 def test_a_process_may_get_another_part_of_a_job_that_was_canceled_in_it(tmp_path: Path) -> None:
     station, patient = Station(1, str(tmp_path / "scratch"), acts), job(tmp_path, "patient")
     models = models_hash_here(patient.settings)
@@ -470,6 +483,17 @@ def test_a_station_takes_no_piece_that_another_job_has_wanted(slow_file: Path, t
         assert isinstance(report.event, Failed) and "download" in report.event.error, report
     finally:
         station.close()
+
+
+def test_a_station_that_is_closed_keeps_nothing_of_a_file_that_arrives(
+    slow_file: Path, tmp_path: Path
+) -> None:
+    station, spec = Station(1, str(tmp_path / "scratch"), acts), slow(tmp_path, slow_file)
+    files, models = (SourceFile.of(slow_file),), models_hash_here(spec.settings)
+    assert station.submit(Assignment(7, encode(spec), models, None, files, "send"), []) is None
+    assert station.poll(60, 0)[0].wanted is not None
+    station.close()
+    assert {path.name for path in (tmp_path / "scratch").rglob("*") if path.is_file()} == {".lock"}
 
 
 def test_a_full_disk_when_a_job_begins_is_the_machines_fault(

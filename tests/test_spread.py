@@ -32,9 +32,9 @@ def test_ranges_get_shorter_and_reach_all_but_the_last_segment() -> None:
     assert spread.is_done and spread.share == pytest.approx(100 / 101)
 
 
-def test_ranges_have_a_least_length_while_others_wait() -> None:
+def test_a_range_ends_before_what_is_committed() -> None:
     spread = Spread(14, (6,))
-    assert [spread.next(400, least=5) for _ in range(4)] == [(0, 5), (5, 6), (7, 12), (12, 13)]
+    assert [spread.next(1) for _ in range(4)] == [(0, 4), (4, 6), (7, 9), (9, 11)]
 
 
 def test_what_is_committed_is_not_given_out() -> None:
@@ -135,7 +135,7 @@ def test_every_segment_is_committed_once_whatever_happens(seed: int) -> None:
     expected = chance.choice([1, 2, 3, 10, 60, 300])
     completed = {segment for segment in range(expected) if chance.random() < chance.choice([0, 0.1, 0.9])}
     nodes = chance.choice([None, 1, 3])
-    trouble, backups, least = chance.choice([0, 0.2, 0.7]), chance.choice([0, 0.3]), chance.choice([1, 5])
+    trouble, backups = chance.choice([0, 0.2, 0.7]), chance.choice([0, 0.3])
     spread = Spread(expected, completed, nodes=nodes)
     working: list[tuple[Range, list[int]]] = []  # what each still has to analyze
     late: list[int] = []
@@ -156,7 +156,7 @@ def test_every_segment_is_committed_once_whatever_happens(seed: int) -> None:
         if spread.is_done and not working:
             break
         node, workers = f"node{chance.randrange(4)}", chance.randint(1, 9)
-        if len(working) < workers and begin(spread.next(workers, node, least=least), second=False):
+        if len(working) < workers and begin(spread.next(workers, node), second=False):
             continue
         if chance.random() < backups and begin(spread.backup(node), second=True):
             continue

@@ -184,9 +184,10 @@ class Scheduler:
         with contextlib.ExitStack() as stack:
             stack.enter_context(lock_ledger(jobs.ledger))
             ledger = stack.enter_context(Ledger(jobs.ledger, now=clock.time))
-            log = stack.enter_context(EventLog(jobs.log, self._telling(ledger)))
+            on_event = self._telling(ledger)
+            log = stack.enter_context(EventLog(jobs.log, on_event))
             make_folder(jobs.out)
-            context = BatchContext(jobs, ledger, log, self._on_event, clock, self._stop, self._make_fetcher)
+            context = BatchContext(jobs, ledger, log, on_event, clock, self._stop, self._make_fetcher)
             number = ledger.begin_batch_run()
             log("batch_started", batch_run=number, sources=len(jobs.sources), slots=self._executor.slots)
             run = _Run(context, self._executor, self._orders, self._models)
@@ -216,7 +217,7 @@ class Scheduler:
                 ledger.end_batch_run(number, outcome.reason, outcome.figures())
         return outcome
 
-    def _telling(self, ledger: Ledger) -> OnEvent:
+    def _telling(self, ledger: Ledger) -> Callback[[str, int | None, dict[str, Any]], None]:
         if not self._commit_first:
             return self._on_event
 
@@ -224,7 +225,7 @@ class Scheduler:
             ledger.commit()
             self._on_event(event, video, facts)
 
-        return tell
+        return Callback(tell)
 
 
 @dataclass(frozen=True)

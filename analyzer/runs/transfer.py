@@ -15,7 +15,6 @@ from analyzer.sources.types import Video
 from analyzer.util.atomic import output_errors, reading_errors
 
 __all__ = [
-    "PIECE_BYTES",
     "DamagedRunError",
     "Piece",
     "RunFile",
@@ -23,9 +22,6 @@ __all__ = [
     "pieces",
     "run_files",
 ]
-
-PIECE_BYTES = 32 * 2**20
-"""The most bytes of a piece."""
 
 
 class DamagedRunError(ValueError):
@@ -72,7 +68,7 @@ def run_files(folder: Path, *, downloads: bool) -> list[RunFile]:
     return found
 
 
-def pieces(folder: Path, files: Iterable[RunFile], most_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
+def pieces(folder: Path, files: Iterable[RunFile], most_bytes: int) -> Iterator[Piece]:
     """Cut files of a run into pieces, in order.
 
     Args:

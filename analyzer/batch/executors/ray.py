@@ -552,7 +552,7 @@ class RayExecutor:
             self._started(actor, answer)
         elif isinstance(answer, list):
             assert actor.unit is not None
-            actor.storing = self._writers.submit(_store, actor.unit.job, answer)
+            actor.storing = self._writers.submit(_store, actor.unit, answer)
         elif answer is not None:
             self._refuse(actor, f"{actor.node} {answer}")
         else:
@@ -839,18 +839,20 @@ def _finished_parts(folder: Path) -> list[Packed]:
     return [Packed(one.key, number, one.pack(number)) for one in stores for number in one.segments()]
 
 
-def _store(job: _Job, reports: Sequence[Report]) -> _Stored:
+def _store(unit: _Unit, reports: Sequence[Report]) -> _Stored:
     """Write what a station has reported to the disk, and read what it wants."""
     stored = _Stored()
     try:
         for report in reports:
-            _store_one(job, report, stored)
+            _store_one(unit, report, stored)
     except Exception as error:  # noqa: BLE001 - it fails its job and no other
         stored.error = error
     return stored
 
 
-def _store_one(job: _Job, report: Report, stored: _Stored) -> None:
+def _store_one(unit: _Unit, report: Report, stored: _Stored) -> None:
+    job = unit.job
+    late = job.finishing and unit.segments is not None  # all parts are here, or removed: the run is published
     if report.wanted is not None and job.files is not None:
         job.sent = True
         path = job.files[report.wanted.file].path
@@ -862,7 +864,7 @@ def _store_one(job: _Job, report: Report, stored: _Stored) -> None:
         job.receiver = RunReceiver(job.staging, report.files)
     if report.piece is not None and job.receiver is not None:
         job.receiver.receive(report.piece)
-    if report.part is not None:
+    if report.part is not None and not late:
         PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
     match report.event:
         case None:

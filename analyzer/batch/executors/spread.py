@@ -113,21 +113,19 @@ class Spread:
         """Whether all segments but the last are committed."""
         return not self._left
 
-    def next(self, workers: int, node: str = "", *, least: int = 1) -> Range | None:
+    def next(self, workers: int, node: str = "") -> Range | None:
         """Give out a range.
 
         Args:
             workers: How many this video can expect: all, divided by the number of videos being spread.
             node: The machine that has an idle worker.
-            least: Segments of a range, if there are so many: more than 1 while other videos wait, because
-                each range costs another opening of the video.
 
         Returns:
             Segments that nobody has; None: there are none, or none for this machine.
         """
         if not self._missing or not self._is_welcome(node):
             return None
-        most = max(1, least, math.ceil(len(self._missing) / (_ROUNDS * max(1, workers))))
+        most = max(1, math.ceil(len(self._missing) / (_ROUNDS * max(1, workers))))
         count = 1
         while count < min(most, len(self._missing)) and self._missing[count] == self._missing[0] + count:
             count += 1

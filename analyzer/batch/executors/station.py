@@ -56,6 +56,7 @@ _MOST_BYTES = 32 * 2**20
 _PIECE_BYTES = 8 * 2**20
 _POLL_S = 0.05
 _IDLE_S = 1.0
+_FETCH_ENDS_S = 1.0
 _YOUNG_S = 60.0
 """A scratch folder without a holder that is younger may be about to be locked."""
 
@@ -182,6 +183,8 @@ class Station:
         self._copies_of = 0
         """The job's id."""
         self._copies_held = contextlib.ExitStack()
+        self._fetching: threading.Thread | None = None
+        self._closed = False
         # The system kills a process when the thread that started it ends, so that thread must not.
         threading.Thread(target=self._supervise, name="station", daemon=True).start()
 
@@ -226,7 +229,8 @@ class Station:
             return f"cannot analyze videos: {error}"
         if absent:
             arguments = assignment, spec, absent
-            threading.Thread(target=self._fetch, args=arguments, name="fetch", daemon=True).start()
+            self._fetching = threading.Thread(target=self._fetch, args=arguments, name="fetch", daemon=True)
+            self._fetching.start()
         return None
 
     def _lay_out(self, assignment: Assignment, spec: JobSpec, parts: Sequence[Packed]) -> None:
@@ -267,7 +271,7 @@ class Station:
             raise StoppedError("the job was canceled")
 
         def is_cancelled() -> bool:
-            return self._cancelled == number
+            return self._closed or self._cancelled == number
 
         with contextlib.ExitStack() as stack:
             try:
@@ -320,9 +324,14 @@ class Station:
 
     def close(self) -> None:
         """Leave nothing on the machine; the actor is killed next."""
+        self._closed = True
         self._reports.fail("it was closed")
-        self._held.close()
-        self._release()
+        if self._fetching is not None:
+            self._fetching.join(_FETCH_ENDS_S)
+        try:
+            self._held.close()  # which the other thread may notice in the middle of something
+        finally:
+            self._release()
 
     # -- in a thread of its own
 
