@@ -309,6 +309,23 @@ def test_damaged_part_is_removed(tmp_path: Path, file: str, damage: Any) -> None
     assert store.segments() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_a_part_that_cannot_be_read_now_is_kept(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PartStore(tmp_path, "key")
+    store.commit(result(0, [1]), "v")
+
+    def fail(path: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segments.pq, "read_metadata", fail)
+        with pytest.raises(OutputError, match="cannot be read"):
+            store.segments()
+    assert store.segments() == [0]
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

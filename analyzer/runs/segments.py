@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import re
@@ -58,6 +59,10 @@ _COUNTS = Limits(low=0, high=2**53, longest_text=1000)
 
 class DamagedPartError(ValueError):
     """Bytes that should be a packed part are something else."""
+
+
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EIO)
+"""Errors of the system that say nothing about what a file holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,7 +362,11 @@ def part_stores(run_folder: Path) -> list[PartStore]:
 
 
 def is_whole(part: Path) -> bool:
-    """Tell whether all files of a part can be read."""
+    """Tell whether all files of a part are there and not damaged.
+
+    Raises:
+        OutputError: That cannot be found out now, for example because too many files are open.
+    """
     try:
         for name, columns in _TABLES.items():
             footer = pq.read_metadata(part / f"{name}.parquet")  # at the end of the file
@@ -367,7 +376,12 @@ def is_whole(part: Path) -> bool:
         edges = np.load(part / _EDGES, mmap_mode="r", allow_pickle=False)
         _read_report(part)
         return isinstance(edges, np.ndarray) and edges.dtype == np.uint8
-    except (OSError, EOFError, ValueError, RecursionError, pa.ArrowException):
+    except OSError as error:
+        if error.errno in _PASSING:  # finished work must not be thrown away for it
+            with reading_errors(part):
+                raise
+        return False
+    except (EOFError, ValueError, RecursionError, pa.ArrowException):
         return False
 
 
