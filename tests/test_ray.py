@@ -180,7 +180,7 @@ def test_the_ledger_has_an_attempt_for_each_lost_machine(make: Make, slow_file: 
     [
         (loses_its_parent_at_once, 2),
         pytest.param(loses_its_parent_at_once, 1, marks=pytest.mark.slow),
-        (loses_its_parent_later, 2),
+        pytest.param(loses_its_parent_later, 2, marks=pytest.mark.slow),
         pytest.param(loses_its_parent_later, 1, marks=pytest.mark.slow),
     ],
 )
@@ -230,6 +230,7 @@ def test_a_station_that_does_not_answer_is_lost(
     assert "did not answer" in moved.reason
 
 
+@pytest.mark.slow
 def test_slots_follow_the_machines(make: Make, machines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless their number is configured."""
     monkeypatch.setattr(ray_module, "_LOOK_UP_S", 0.5)
@@ -252,6 +253,7 @@ def test_slots_follow_the_machines(make: Make, machines: Any, monkeypatch: pytes
     assert (fixed.slots, len(fixed.workers())) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_job_that_loses_every_station_fails(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +288,7 @@ def ranges(events: list[JobEvent]) -> list[tuple[int, int]]:
     return [event.segments for event in events if isinstance(event, Placed) and event.segments is not None]
 
 
+@pytest.mark.slow
 def test_a_video_is_spread_over_stations(make: Make, slow_file: Path, tmp_path: Path) -> None:
     executor, spec = make(2), spread(tmp_path / "out", slow_file)
     executor.submit(spec)
@@ -303,6 +306,7 @@ def test_a_video_is_spread_over_stations(make: Make, slow_file: Path, tmp_path: 
     assert done_s == sorted(done_s)
 
 
+@pytest.mark.slow
 def test_a_spread_video_survives_its_stations(make: Make, slow_file: Path, tmp_path: Path) -> None:
     """Ranges that were lost are taken by others; nothing is analyzed twice."""
     executor, spec = make(2), spread(tmp_path / "out", slow_file)
@@ -315,6 +319,7 @@ def test_a_spread_video_survives_its_stations(make: Make, slow_file: Path, tmp_p
     assert len([event for event in events if isinstance(event, Moved)]) == 1
 
 
+@pytest.mark.slow
 def test_an_idle_station_analyzes_what_another_does_not_finish(
     make: Make, slow_file: Path, tmp_path: Path
 ) -> None:
@@ -331,6 +336,7 @@ def test_an_idle_station_analyzes_what_another_does_not_finish(
     assert gone([first or 0]), "it is ended where it is in the way"
 
 
+@pytest.mark.slow
 def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Path, tmp_path: Path) -> None:
     executor, long = make(2), spread(tmp_path / "out", slow_file)
     executor.submit(long)

@@ -133,6 +133,7 @@ def test_a_machine_that_leaves_changes_no_result(graceful: bool, long: Bench, ma
     compare(out, long)
 
 
+@pytest.mark.slow
 def test_images_are_sent_too(tmp_path: Path, machines: Any) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
