@@ -612,6 +612,23 @@ def facts_of(run: Run) -> dict[str, Any]:
     return info
 
 
+def assert_same_samples(run: Run, other: Run) -> None:
+    """What a decoder makes up for damage depends on memory that it used before, so faces may differ."""
+    assert run.samples["time_s"].tolist() == other.samples["time_s"].tolist()
+    assert run.samples["segment"].tolist() == other.samples["segment"].tolist()
+
+
+def in_ranges(path: Path, settings: Settings, ranges: tuple[tuple[int, int], ...], folder: Path) -> Run:
+    """The run of a video whose segments were analyzed elsewhere, in ranges."""
+    analyzers, video, here = job.VideoAnalyzer(settings.replace(workers=1)), video_of(path), folder / "here"
+    for number, segments in enumerate(ranges):
+        analyzers.commit_segments(video, folder / str(number), segments)
+        (there,) = part_stores(run_folder(folder / str(number), video.title, video.video_id))
+        store = PartStore(run_folder(here, video.title, video.video_id), there.key)
+        assert all(store.unpack(there.pack(segment), segment) for segment in range(*segments))
+    return analyzers.analyze(video, here)
+
+
 def test_an_analysis_interrupted_at_every_segment_says_the_same(
     damaged_film: Path, damaged_alone: Run, tmp_path: Path
 ) -> None:
@@ -630,7 +647,7 @@ def test_an_analysis_interrupted_at_every_segment_says_the_same(
     run = killed.analyze(video_of(damaged_film), tmp_path)
     assert run.info["resumed_segments"] == SEGMENTS
     assert facts_of(run) == facts_of(damaged_alone)
-    assert_same(run, damaged_alone)
+    assert_same_samples(run, damaged_alone)
 
 
 @pytest.mark.parametrize("ranges", [((0, 2), (2, 4)), ((3, 4), (0, 1), (1, 3)), ((1, 2),)], ids=str)
@@ -638,17 +655,17 @@ def test_an_analysis_in_ranges_says_the_same(
     ranges: tuple[tuple[int, int], ...], damaged_film: Path, damaged_alone: Run, tmp_path: Path
 ) -> None:
     """On as many machines."""
-    settings = ONE_THREAD.replace(workers=1)
-    analyzers, video, here = job.VideoAnalyzer(settings), video_of(damaged_film), tmp_path / "here"
-    for number, segments in enumerate(ranges):
-        analyzers.commit_segments(video, tmp_path / str(number), segments)
-        (there,) = part_stores(run_folder(tmp_path / str(number), video.title, video.video_id))
-        store = PartStore(run_folder(here, video.title, video.video_id), there.key)
-        assert all(store.unpack(there.pack(segment), segment) for segment in range(*segments))
-    run = analyzers.analyze(video, here)
+    run = in_ranges(damaged_film, ONE_THREAD, ranges, tmp_path)
     assert run.info["resumed_segments"] == sum(stop - first for first, stop in ranges)
     assert facts_of(run) == facts_of(damaged_alone)
-    assert_same(run, damaged_alone)
+    assert_same_samples(run, damaged_alone)
+
+
+def test_an_analysis_in_ranges_has_the_same_tables(film: Path, alone: Run, tmp_path: Path) -> None:
+    run = in_ranges(film, SETTINGS, ((3, 4), (0, 1), (1, 3)), tmp_path)
+    assert run.info["resumed_segments"] == 4
+    assert facts_of(run) == facts_of(alone)
+    assert_same(run, alone)
 
 
 @pytest.mark.slow
@@ -657,4 +674,4 @@ def test_an_analysis_in_several_processes_says_the_same(
 ) -> None:
     run = analyzer.analyze(damaged_film, ONE_THREAD, out=tmp_path, workers=2)
     assert facts_of(run) == facts_of(damaged_alone)
-    assert_same(run, damaged_alone)
+    assert_same_samples(run, damaged_alone)
