@@ -203,7 +203,7 @@ def test_with_the_default_reserve_nothing_is_begun(single: Bench, disk: Path) ->
 
 @pytest.mark.slow
 def test_disk_runs_full(single: Bench, disk: Path) -> None:
-    result = faults.full_disk(single, [64 * KIB, 520 * KIB])
+    result = faults.full_disk(single, [64 * KIB, 580 * KIB])
     assert_passed(result)
     assert result.numbers["runs on a full disk"] == 2
     assert result.numbers["no space for"] == "the ledger 1, the annotated video 1"
