@@ -24,11 +24,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from analyzer import doctor
 from analyzer.batch import ledger
 from analyzer.cli import DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
 from analyzer.cli.doctor import describe_check
-from analyzer.doctor import Check, State, examine
+from analyzer.doctor import machine as doctor
+from analyzer.doctor.machine import Check, State, examine
 from analyzer.errors import ModelError
 from analyzer.vision import registry
 from testkit.media import write_video
@@ -201,7 +201,16 @@ def test_help_says_the_exit_codes_and_loads_nothing_heavy() -> None:
     assert "a check failed" in shown.stdout
     loaded = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
     assert "analyzer.cli" in loaded
-    assert not loaded & {"analyzer.doctor", "av", "cv2", "numpy", "openvino", "yt_dlp", "pandas", "packaging"}
+    assert not loaded & {
+        "analyzer.doctor.machine",
+        "av",
+        "cv2",
+        "numpy",
+        "openvino",
+        "yt_dlp",
+        "pandas",
+        "packaging",
+    }
     assert run("--nonsense").exit_code == USAGE
 
 

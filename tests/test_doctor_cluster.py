@@ -12,15 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 from ray.exceptions import AuthenticationError, RaySystemError
 
-from analyzer import doctor_cluster
 from analyzer.batch.config import ExecutorChoice, Jobs
 from analyzer.batch.executors import choice
 from analyzer.batch.executors.base import Executor
 from analyzer.batch.executors.ray_cluster import _why_not
 from analyzer.cli import cli
 from analyzer.cli.options import DONE, SOME_FAILED, USAGE
-from analyzer.doctor import Check
-from analyzer.doctor_cluster import _Machine, _one, _workers, examine_cluster
+from analyzer.doctor import cluster as doctor_cluster
+from analyzer.doctor.cluster import _Machine, _one, _workers, examine_cluster
+from analyzer.doctor.machine import Check
 from analyzer.errors import ClusterError
 from analyzer.settings import Settings
 from testkit.clusters import cluster

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analyzer.cli.options import check_address
-from analyzer.doctor import Check, State, examine
+from analyzer.doctor.machine import Check, State, examine
 from analyzer.errors import SettingsError
 from analyzer.util.text import one_line
 
@@ -62,7 +62,7 @@ def show_checks(out: Path, cluster: Cluster | None, *, as_json: bool) -> bool:
     checks = []
     every = examine(out)
     if cluster is not None:
-        from analyzer.doctor_cluster import examine_cluster
+        from analyzer.doctor.cluster import examine_cluster
 
         every = itertools.chain(every, examine_cluster(*cluster))
     for check in every:

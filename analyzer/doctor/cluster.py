@@ -18,7 +18,7 @@ from typing import Any
 
 from analyzer.batch.config import ExecutorChoice, jobs_of
 from analyzer.batch.executors.choice import needs_ray
-from analyzer.doctor import Check, Findings, run_check
+from analyzer.doctor.machine import Check, Findings, run_check
 from analyzer.errors import ClusterError
 from analyzer.settings import Settings
 from analyzer.util.text import counted
