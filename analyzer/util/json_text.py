@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -49,23 +48,5 @@ def _array(values: Iterator[Any]) -> Iterator[str]:
 
 def _text(value: Any, margin: int = 0) -> str:
     """The text of a value whose lines, but for the first, have a margin."""
-    if not value or not isinstance(value, dict | list | tuple):
-        return _encoder(0).encode(value)
-    outer, inner = "\n" + " " * margin, "\n" + " " * (margin + 2)
-    if isinstance(value, dict):
-        first, last, children = "{", "}", list(value.values())
-    else:
-        first, last, children = "[", "]", list(value)
-    if not any(isinstance(child, dict | list | tuple) for child in children):
-        content = _encoder(margin + 2).encode(value)[1:-1]  # in C, which knows no indentation
-    elif isinstance(value, dict):
-        parts = (f"{_text(str(name))}: {_text(child, margin + 2)}" for name, child in value.items())
-        content = f",{inner}".join(parts)
-    else:
-        content = f",{inner}".join(_text(child, margin + 2) for child in value)
-    return f"{first}{inner}{content}{outer}{last}"
-
-
-@functools.cache
-def _encoder(margin: int) -> json.JSONEncoder:
-    return json.JSONEncoder(ensure_ascii=False, separators=(f",\n{' ' * margin}", ": "))
+    # A newline in a string is escaped, so each one here separates lines.
+    return json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n" + " " * margin)
