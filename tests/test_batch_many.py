@@ -208,7 +208,8 @@ def test_who_waits_for_somebody_that_writes_to_the_ledger_does_not_keep_it_from_
     def on_event(event: str, video: int | None, facts: dict[str, Any]) -> None:
         del video, facts
         told.add(event)
-        with closing(sqlite3.connect(given.ledger, timeout=0, isolation_level=None)) as other:
+        # A thread that fetches may be writing at the moment; an open transaction would outlast the timeout.
+        with closing(sqlite3.connect(given.ledger, timeout=5, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
 
     Scheduler(given, Reports([0]), on_event=on_event, commit_first=True).run()
