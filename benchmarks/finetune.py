@@ -104,7 +104,8 @@ class Block(nn.Module):
 def rounded(weights: torch.Tensor) -> torch.Tensor:
     """As `quantized` rounds them, in 129 steps for each output channel; gradients are those of before."""
     whole = weights.detach()
-    step = whole.abs().amax((1, 2, 3), keepdim=True) / 64
+    # Some channels of the first weights are 0 throughout.
+    step = (whole.abs().amax((1, 2, 3), keepdim=True) / 64).clamp(min=1e-8)
     return weights + (torch.round(whole / step) * step - whole)
 
 
