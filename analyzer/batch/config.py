@@ -70,6 +70,7 @@ BOT_PAUSE_CAP_S = 24 * HOUR_S
 EXECUTORS = ("local", "ray")
 """Where videos are analyzed: on this machine, or on a Ray cluster."""
 _DELIVERIES = ("auto", "shared", "send")
+_FETCHERS = ("driver", "workers")
 _MOST_WORKERS = 100_000
 _LONGEST_S = 366 * DAY_S
 _LONGEST_AGE_S = 100 * _LONGEST_S
@@ -420,6 +421,9 @@ class ExecutorChoice(_Checked):
     source: str = _DELIVERIES[0]
     """How a video reaches a worker: ``shared``: it has the same path there; ``send``: it is sent there;
     ``auto``: it is sent where it does not have the same path."""
+    fetch: str = _FETCHERS[0]
+    """What downloads: ``driver``: this machine; ``workers``: direct addresses of files are downloaded by the
+    machines that analyze them, the videos of sites by this one."""
     scratch: str | None = None
     """Folder on each machine for what is being worked on; None: the machine's folder for temporary files."""
 
@@ -428,6 +432,7 @@ class ExecutorChoice(_Checked):
         with _as_settings_error():
             one_of(self.kind, EXECUTORS, "kind")
             one_of(self.source, _DELIVERIES, "source")
+            one_of(self.fetch, _FETCHERS, "fetch")
         # More than one GPU cannot be shared, and Ray refuses 1.5.
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise SettingsError(f"gpus must be a whole number or less than 1, not {self.gpus:g}")

@@ -233,6 +233,15 @@ class Fetcher:
             return web_id(item.source)
         return video_id_of(item, {"extractor_key": key, "id": name})
 
+    def is_direct(self, item: Item) -> bool:
+        """Return whether an item is an address of no site that yt-dlp knows, without any request.
+
+        It leads to a file, or to a page that yt-dlp must read to know what it leads to.
+        """
+        if item.kind is not MediaKind.VIDEO or item.paths or item.entry is not None or item.error is not None:
+            return False
+        return is_generic(self._site_of(url_entry(item.source))[0])
+
     def names_list(self, url: str) -> bool:
         """Return whether an address is known to be a playlist or channel, without any request."""
         return self._known_sites().names_list(url)
