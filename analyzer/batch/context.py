@@ -94,6 +94,10 @@ class BatchContext:
         held = self.downloader is not None and self.downloader.holds(folder)
         return work.video is not None and (held or is_complete(work.video))
 
+    def is_near(self, id: int) -> bool:
+        """Whether a machine has the video, and is free to analyze it."""
+        return self.downloader is not None and self.downloader.is_near(download_folder(self.jobs.out, id))
+
     def remove_download(self, id: int) -> None:
         """Remove a video's download, wherever it is."""
         if self.downloader is not None:

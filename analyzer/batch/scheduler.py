@@ -543,7 +543,7 @@ class _Run:
         context, slots = self._context, self._executor.slots
         while not context.ending and self._downloaded and len(self._running) < slots:
             concurrent = min(slots, len(self._running) + len(self._downloaded))
-            entry = self._downloaded.popleft()
+            entry = self._next_downloaded()
             work, source = entry.work, entry.source
             context.ledger.analyzing(work.id)
             make_folder(source.folder)
@@ -565,6 +565,13 @@ class _Run:
             self._running[spec.job_id] = entry
             # Logged last: if `on_event` raises, the job is known and is canceled.
             context.log("analyzing", work.id, title=work.title, duration_s=work.duration_s)
+
+    def _next_downloaded(self) -> Entry:
+        """Take the video that is analyzed next: the first one whose machine is free, else the first one."""
+        is_near = self._context.is_near
+        near = next((each for each in self._downloaded if is_near(each.work.id)), self._downloaded[0])
+        self._downloaded.remove(near)
+        return near
 
     def _resources(self, settings: Settings, concurrent: int) -> Resources:
         """A job's share of the executor: as many processes in all, whether for one video or for many.

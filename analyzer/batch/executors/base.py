@@ -111,6 +111,9 @@ class Downloader(Protocol):
     def holds(self, folder: Path) -> bool:
         """Tell whether a machine has the video that would be in this folder."""
 
+    def is_near(self, folder: Path) -> bool:
+        """Tell whether the machine that has it is free to analyze it."""
+
     def release(self, folder: Path) -> None:
         """Keep it no longer, if one has; workers that use it keep it until they do not."""
 

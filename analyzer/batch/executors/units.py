@@ -12,11 +12,15 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.spread import Spread, may_spread, most_nodes, worth_spreading
 from analyzer.batch.protocol import JobEvent, JobSpec, Opened, Progress, Segment
 from analyzer.runs.transfer import RunReceiver
+
+if TYPE_CHECKING:
+    from analyzer.batch.executors.ray_downloads import HeldVideo
 
 __all__ = ["Job", "Unit", "Units"]
 
@@ -48,6 +52,8 @@ class Job:
     """Those reported."""
     files: tuple[SourceFile, ...] | None = None
     """The video's; None: not determined yet."""
+    held: HeldVideo | None = None
+    """The video on the machine that has downloaded it; None: this one has it."""
     sent: bool = False
     """Whether a machine has asked for pieces of them."""
     opened: Opened | None = None
@@ -92,14 +98,21 @@ class Units:
         """Let the next idle station begin a job."""
         self._waiting.append(Unit(job, _OPEN if may_spread(job.spec) else None))
 
-    def next(self, node: str, stations: int) -> Unit | None:
+    def next(self, node: str, stations: int, others: Collection[str] = ()) -> Unit | None:
         """Take what an idle station is to do: jobs in the order of their submission, then segments.
 
         Args:
             node: Ray's id of its machine.
             stations: How many there are.
+            others: Ray's ids of the machines of other idle stations, which are to do the jobs whose videos
+                they have.
         """
-        return self._waiting.popleft() if self._waiting else self._next_range(node, stations)
+        for unit in self._waiting:
+            home = None if unit.job.held is None else unit.job.held.node_id
+            if home == node or home not in others:
+                self._waiting.remove(unit)
+                return unit
+        return None if self._waiting else self._next_range(node, stations)
 
     def _next_range(self, node: str, stations: int) -> Unit | None:
         """Some segments of a job that is spread over several stations."""
