@@ -356,6 +356,8 @@ class Pace(_Checked):
 
     pause_s: tuple[float, float] = _within((5.0, 10.0), 0.0, HOUR_S)
     """Shortest and longest pause between two downloads from one host, in seconds."""
+    per_host: int = _within(1, 1, 64)
+    """Downloads from one host at the same time, of `Jobs.downloads`."""
     bot_pause_s: float = _within(HOUR_S, 1.0, BOT_PAUSE_CAP_S)
     """Pause of a host that suspects a bot, in seconds; doubled each time, at most `BOT_PAUSE_CAP_S`."""
 
@@ -474,7 +476,7 @@ class Jobs(_Checked):
     """Videos that are analyzed in parallel; 0: as many as cores and memory allow, of this machine or of the
     cluster."""
     downloads: int = _within(1, 1, 64)
-    """Downloads at the same time, each from another host."""
+    """Downloads at the same time, from one host no more than `Pace.per_host`."""
     report: tuple[str, ...] = ("html",)
     """Formats of each run's report; empty: none."""
     reserve_mb: int = _within(1000, 0, 1_000_000_000)
@@ -658,7 +660,7 @@ _SOURCE_KEYS = (
     | _same("watch", "tags", "preset", "into", "max_per_run", "settings", *_PLAIN_SETTINGS)
     | _FILTER_KEYS
 )
-_CHOICE_KEYS = _same("time_budget", "workers", "report") | {"time_budget": "time_budget_s"}
+_CHOICE_KEYS = _same("time_budget", "workers", "downloads", "report") | {"time_budget": "time_budget_s"}
 _TOP_KEYS = (
     _same("out", "ledger", "log", "preset", "settings", "tags", "source", "disk")
     | _CHOICE_KEYS

@@ -10,6 +10,7 @@ import random
 import shutil
 import threading
 import time
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,11 +117,13 @@ class Downloads:
         return [each.entry for each in self._running.values()]
 
     def take(self, queue: WorkQueue) -> Entry | None:
-        """Take a video from a queue that can be fetched now; from no host two at a time."""
+        """Take a video from a queue that can be fetched now, within `Jobs.downloads` and `Pace.per_host`."""
         hosts = [each.host for each in self.entries if each.host is not None]
+        most = self._context.jobs.pace.per_host
+        busy = {host for host, count in Counter(hosts).items() if count >= most}
         local = len(hosts) == len(self._running) and not (self._limit == 1 and hosts)
         remote = len(hosts) < self._limit and not (self._limit == 1 and self._running)
-        return queue.take(local=local, remote=remote, busy=hosts)
+        return queue.take(local=local, remote=remote, busy=busy)
 
     def start(self, entry: Entry) -> None:
         """Start to fetch a video.
