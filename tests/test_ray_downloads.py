@@ -96,7 +96,7 @@ def rows(jobs: Jobs) -> dict[str, tuple[Any, ...]]:
     """What the ledger says of each video that does not depend on the time."""
     with Ledger(jobs.ledger, read_only=True) as ledger:
         found = [ledger.history(number + 1) for number in range(len(jobs.sources))]
-    names = "state", "error_kind", "error", "video_id", "title", "consecutive_failures", "attempts", "run"
+    names = "state", "error_kind", "error", "video_id", "title", "consecutive_failures", "attempts"
     return {one["source"]: tuple(one[name] for name in names) for one in found}
 
 
@@ -275,16 +275,15 @@ def test_a_video_whose_machine_is_lost_is_downloaded_again(
         killed: list[int] = []
 
         def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
-            if name == "downloaded" and not killed:
+            downloader = executor.downloader
+            if name == "downloaded" and not killed and downloader is not None:
+                (held,) = downloader._held.values()
+                for actor in executor._actors:  # as if only that of the other machine were free
+                    if actor.node_id == held.node_id:
+                        actor.become(WorkerState.WORKING)
                 killed.extend(actor_pids(executor))
                 for pid in killed:
                     os.kill(pid, signal.SIGKILL)
-                downloader = executor.downloader
-                assert downloader is not None
-                (held,) = downloader._held.values()
-                away = executor._actors
-                # As if only stations of the other machine were free.
-                away[:] = [actor for actor in away if actor.node_id != held.node_id]
 
         assert Scheduler(jobs, executor, on_event=on_event).run().done == 1
     assert killed and len(faults.events(jobs.out, "downloaded")) == 2

@@ -90,9 +90,12 @@ class BatchContext:
 
     def has_video(self, work: Work) -> bool:
         """Whether the video is on the disk, or on a machine that analyzes."""
-        folder = download_folder(self.jobs.out, work.id)
-        held = self.downloader is not None and self.downloader.holds(folder)
-        return work.video is not None and (held or is_complete(work.video))
+        return work.video is not None and (self.node_of(work.id) is not None or is_complete(work.video))
+
+    def node_of(self, id: int) -> str | None:
+        """Return the name of the machine that has downloaded a video; None: none has."""
+        downloader = self.downloader
+        return None if downloader is None else downloader.node_of(download_folder(self.jobs.out, id))
 
     def is_near(self, id: int) -> bool:
         """Whether a machine has the video, and is free to analyze it."""

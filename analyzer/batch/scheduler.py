@@ -488,7 +488,7 @@ class _Run:
         assert isinstance(size, int)
         seconds = round(fetched.seconds, 3)
         context.ledger.downloaded(work.id, video_document(fetched.video), size_bytes=size, fetch_s=seconds)
-        context.log("downloaded", work.id, size_bytes=size, seconds=seconds)
+        context.log("downloaded", work.id, size_bytes=size, seconds=seconds, node=context.node_of(work.id))
         entry.work, entry.fetch_s = context.ledger.get(work.id), fetched.seconds
         if work.id in self._unwanted:  # it was too late to end it
             self._skip_canceled(entry.work)

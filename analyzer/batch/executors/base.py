@@ -108,8 +108,8 @@ class Downloader(Protocol):
             BaseException: Whatever the callbacks raise.
         """
 
-    def holds(self, folder: Path) -> bool:
-        """Tell whether a machine has the video that would be in this folder."""
+    def node_of(self, folder: Path) -> str | None:
+        """Return the name of the machine that has the video that would be in this folder; None: none has."""
 
     def is_near(self, folder: Path) -> bool:
         """Tell whether the machine that has it is free to analyze it."""

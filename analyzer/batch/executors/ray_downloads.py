@@ -243,9 +243,10 @@ class RayDownloads:
         with contextlib.suppress(RayError, ConnectionError):  # it may be lost
             machine.handle.release.remote(number)
 
-    def holds(self, folder: Path) -> bool:
+    def node_of(self, folder: Path) -> str | None:
         """As in `Downloader`."""
-        return self.held(folder) is not None
+        held = self.held(folder)
+        return None if held is None else held.node
 
     def is_near(self, folder: Path) -> bool:
         """As in `Downloader`."""
