@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from analyzer.batch.log import OnEvent, ignore
 from analyzer.batch.outcome import Outcome
 from analyzer.batch.protocol import JobEvent, JobSpec, ProtocolError, SourceLost, decode_event, encode
 from analyzer.batch.scheduler import Scheduler, Stop
+from analyzer.runs.derive import work_key
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item, MediaKind, Video
@@ -309,3 +311,25 @@ def test_a_video_whose_machine_is_free_goes_first(
     executor.close()
     last = executor.submitted.index(addresses[3])
     assert last < 3, executor.submitted
+
+
+# --- files that change ---------------------------------------------------------------------------------
+
+
+def test_segments_of_a_file_that_has_changed_at_its_address_are_not_used(
+    server: Server, clip: Path, tmp_path: Path
+) -> None:
+    """Not even if its size is the same: another machine may get another file."""
+
+    def fetched(name: str) -> Video:
+        folder = tmp_path / name
+        folder.mkdir()
+        return Fetcher(Settings(), want_audio=False).fetch(Item(address, MediaKind.VIDEO), folder)
+
+    models: Any = SimpleNamespace(key="models")
+    address = server.add("/a.mp4", clip)
+    first, same = fetched("first"), fetched("same")
+    server.add("/a.mp4", clip.read_bytes()[:-1] + b"x")
+    other = fetched("other")
+    keys = [work_key(each, Settings(), models) for each in (first, same, other)]
+    assert keys[0] == keys[1] != keys[2] and first.video_id == other.video_id

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from analyzer.batch.executors import spread as spreading
 from analyzer.batch.executors.spread import Range, Spread, may_spread, most_nodes, worth_spreading
+from analyzer.batch.executors.units import Job, Units
 from analyzer.batch.protocol import JobSpec, Resources
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
@@ -101,26 +104,21 @@ def test_another_machine_gets_the_file_when_those_that_have_it_do_something_else
     assert spread.next(2, "b") and spread.next(2, "a") is None
 
 
-def spec_of(path: Path, duration_s: float | None, **settings: Any) -> JobSpec:
+def spec_of(path: Path, duration_s: float | None, size_bytes: int = 1000, **settings: Any) -> JobSpec:
     unknown: dict[str, Any] = dict.fromkeys(("audio_path", "url", "channel", "uploaded", "uploaded_at"))
-    known: dict[str, Any] = {"fetched": False, "details": {}, "title": "a", "source": "a", "video_id": "a"}
+    known: dict[str, Any] = {"fetched": False, "title": "a", "source": "a", "video_id": "a"}
+    known["details"] = {"size_bytes": size_bytes}
     video = Video(kind=MediaKind.VIDEO, paths=(path,), duration_s=duration_s, **known, **unknown)
     return JobSpec(1, video, Settings(segment_s=60, **settings), path.parent, "s", "m")
 
 
-def test_long_videos_are_spread_also_when_others_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_videos_are_spread_also_when_others_wait(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    path.write_bytes(bytes(1000))
     short, long = spec_of(path, 1799), spec_of(path, 1800)
     assert [may_spread(one) for one in (short, long)] == [False, True]
-    assert not may_spread(spec_of(path, 9999, budget="60s")) and not may_spread(
-        spec_of(tmp_path / "no", None)
-    )
+    assert not may_spread(spec_of(path, 9999, budget="60s")) and not may_spread(spec_of(path, None))
     assert not may_spread(replace(long, video=replace(long.video, kind=MediaKind.IMAGES)))
-    monkeypatch.setattr(spreading, "LONG_BYTES", 1000)
-    assert may_spread(spec_of(path, None))
+    assert may_spread(spec_of(path, None, spreading.LONG_BYTES)), "also if it is on another machine"
     shared = replace(short, resources=Resources(workers=2))
     assert may_spread(shared)
     assert worth_spreading(long, 31, ()) and not worth_spreading(long, 31, (3,))
@@ -184,3 +182,25 @@ def test_every_segment_is_committed_once_whatever_happens(seed: int) -> None:
     assert +counted == Counter(set(range(expected - 1)) - completed)
     if not trouble and not backups:
         assert analyzed == counted, "nothing is analyzed twice"
+
+
+# --- jobs whose videos machines have ---------------------------------------------------------------------
+
+
+def test_stations_do_the_jobs_whose_videos_their_machines_have(tmp_path: Path) -> None:
+    units = Units()
+    homes = "a", "b", None
+    for number, home in enumerate(homes):
+        spec = replace(spec_of(tmp_path / f"{number}.mp4", 1.0), job_id=number)
+        held: Any = None if home is None else SimpleNamespace(node_id=home)
+        job = units.jobs[number] = Job(spec, tmp_path, tmp_path, contextlib.ExitStack(), held=held)
+        units.begin(job)
+
+    def given(node: str, *others: str) -> int | None:
+        unit = units.next(node, 2, others)
+        return None if unit is None else unit.job.id
+
+    assert given("b", "a") == 1, "the first one is for the other station"
+    assert given("c", "a") == 2
+    assert given("c", "a") is None
+    assert given("c") == 0, "its machine has no idle station"
