@@ -291,6 +291,81 @@ def test_a_video_whose_machine_is_lost_is_downloaded_again(
     assert "which had downloaded it, was lost" in moved["reason"]
 
 
+@pytest.mark.slow
+def test_segments_of_another_file_are_not_joined(
+    server: Server, machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine with the file is lost, and the host sends another one by then."""
+    shares = "settings.threads", "settings.workers"
+    monkeypatch.setattr(faults, "MAY_DIFFER", faults.MAY_DIFFER + shares)
+    old, new = (make_video(tmp_path / f"{number}.mp4", 7, number) for number in range(2))
+    size = max(path.stat().st_size for path in (old, new))
+    contents = [padded(path.read_bytes(), size) for path in (old, new)]
+    settings = faults.SETTINGS.replace("segment = 2", "segment = 1") + "threads = 1\n"
+    bench = Bench(tmp_path / "bench", [server.add("/talk.mp4", contents[1])], settings=settings)
+    reference, out = bench.reference, bench.fresh()
+    server.add("/talk.mp4", contents[0])
+    with on_ray(prepare=None) as executor:
+        killed: list[int] = []
+
+        def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
+            downloader = executor.downloader
+            if name == "segment_committed" and not killed and downloader is not None:
+                server.add("/talk.mp4", contents[1])
+                (held,) = downloader._held.values()
+                stations = [actor for actor in executor._actors if actor.node_id == held.node_id]
+                killed.extend([*actor_pids(executor), *(one.facts.pid for one in stations if one.facts)])
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+
+        outcome = run_batch(load_jobs(bench.jobs, out=out), executor=executor, on_event=on_event)
+    assert outcome.done == 1 and killed
+    assert len(faults.events(out, "downloaded")) == 2
+    result = Result("", "", "")
+    result.compare(out, reference)
+    assert "\n".join(result.words) == ""
+
+
+def padded(content: bytes, size: int) -> bytes:
+    """A video with a box at its end that readers pass over, so that it has this size."""
+    more = size + 100 - len(content)
+    return content + more.to_bytes(4, "big") + b"free" + bytes(more - 8)
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_killed_while_a_machine_downloads_is_run_again(
+    server: Server, machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = "settings.threads", "settings.workers"
+    monkeypatch.setattr(faults, "MAY_DIFFER", faults.MAY_DIFFER + shares)
+    address = server.add("/talk.mp4", make_video(tmp_path / "talk.mp4", 5))
+    bench = Bench(tmp_path / "bench", [address], settings=faults.SETTINGS + "threads = 1\n", gone_s=30)
+    reference, out = bench.reference, bench.fresh()
+    chosen = f'address = "{machines.address}"\ncpus = 1\nmemory_mb = {MEMORY_MB}\nfetch = "workers"\n'
+    jobs = bench.folder / "ray.toml"
+    jobs.write_text(bench.jobs.read_text() + f'[executor]\nkind = "ray"\n{chosen}')
+    whole, begun, go_on = server.routes["/talk.mp4"], threading.Event(), threading.Event()
+    server.requests.clear()
+
+    def route(handler: Handler) -> None:
+        if server.count("/talk.mp4") == 2:
+            begun.set()
+            go_on.wait(120)
+        whole(handler)
+
+    server.routes["/talk.mp4"] = route
+    with bench.start(out, jobs=jobs) as batch:
+        assert begun.wait(240)
+        batch.process.kill()
+        batch.process.wait()
+    go_on.set()
+    assert bench.run(out, jobs=jobs).code == faults.DONE
+    assert [one["was"] for one in faults.events(out, "resumed")] == ["downloading"]
+    result = Result("", "", "")
+    result.compare(out, reference)
+    assert "\n".join(result.words) == ""
+
+
 def full_on_one(settings: Settings, on_progress: Callable[[FetchProgress], None]) -> Fetcher:
     """As `default_fetcher`, but the disk of a machine is full whose temporary folder says so."""
     if (Path(tempfile.gettempdir()) / "full").exists():
