@@ -18,12 +18,12 @@ from typing import Any
 import psutil
 import pytest
 
-from analyzer.batch.config import Retry, jobs_of
+from analyzer.batch.config import jobs_of
 from analyzer.batch.executors import commits, ray_cluster, units
 from analyzer.batch.executors import ray as ray_module
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.commits import store
-from analyzer.batch.executors.local import LocalExecutor, Prepare
+from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
 from analyzer.batch.executors.station import Assignment, Packed, Report, Station, models_hash_here
@@ -49,13 +49,11 @@ from analyzer.batch.protocol import (
 from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import ClusterError
 from analyzer.runs.segments import PartStore
-from analyzer.runs.transfer import RunReceiver
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from testkit.clusters import cluster
 from testkit.media import numbered, write_video
 from tests.batch_faults import (
-    POISON,
     SEGMENTS,
     acts,
     cannot_load,
@@ -63,7 +61,6 @@ from tests.batch_faults import (
     loses_its_parent_at_once,
     loses_its_parent_later,
     marked,
-    poisoned,
     without_models,
 )
 from tests.test_batch_executors import at_work, ended, job, of, segments, until
@@ -364,32 +361,6 @@ def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Pa
     check_done(again, [*(Segment(0, number, 0, 0, 0) for number in opened.completed), *events])
 
 
-def test_a_segment_that_ends_its_process_costs_no_other_and_fails_as_on_one_machine(
-    make: Make, slow_file: Path, tmp_path: Path
-) -> None:
-    """Another attempt follows when all others are done; attempts that get nowhere are counted."""
-    found = []
-    for name, executor in (("ray", make(2, poisoned)), ("local", LocalExecutor(1, 1, prepare=poisoned))):
-        known = {"out": tmp_path / name, "report": (), "retry": Retry(base_s=0.1, patience_s=60)}
-        jobs = jobs_of([str(slow_file)], Settings(video=False), **known)
-        with contextlib.closing(executor):
-            outcome = Scheduler(jobs, executor).run()
-        assert (outcome.abandoned, outcome.failed, outcome.done) == (1, 0, 0)
-        with Ledger(jobs.ledger, read_only=True) as ledger:
-            history = ledger.history(1)
-        columns = "state", "error_kind", "error", "attempts", "consecutive_failures"
-        found.append([history[column] for column in columns])
-        logged = [json.loads(line) for line in jobs.log.read_text().splitlines()]
-        if name == "ray":
-            done = [one["segment"] for one in logged if one["event"] == "segment_committed"]
-            assert sorted(done) == [one for one in range(SEGMENTS - 1) if one != POISON], (
-                "others are not lost"
-            )
-            (warned,) = (one for one in logged if one["event"] == "logged")
-            assert "SIGSEGV" in warned["message"] and warned["node"]
-    assert found[0] == found[1] and found[0][:2] == ["abandoned", "crash"]
-
-
 # --- how videos reach the machines ---------------------------------------------------------------------
 
 
@@ -576,24 +547,6 @@ def test_a_job_whose_models_are_being_loaded_can_be_canceled(make: Make, tmp_pat
     until(executor, lambda events: any(isinstance(event, Placed) for event in events))
     executor.cancel(spec.job_id)
     assert until(executor, lambda events: ended(events, spec)) == [Stopped(spec.job_id)]
-
-
-def test_a_cancel_waits_for_a_run_that_is_being_published(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However long the disk takes."""
-    executor, spec, published = make(1), job(tmp_path / "out"), RunReceiver.publish
-
-    def slowly(*arguments: Any, **options: Any) -> Any:
-        executor.cancel(spec.job_id)
-        time.sleep(2 * ray_module._CANCEL_S)
-        return published(*arguments, **options)
-
-    monkeypatch.setattr(RunReceiver, "publish", slowly)
-    executor.submit(spec)
-    done = until(executor, lambda events: ended(events, spec))[-1]
-    assert isinstance(done, Done) and (tmp_path / "out" / done.run / "run.json").exists()
-    assert executor.workers()[0].state is WorkerState.IDLE
 
 
 def test_a_machine_that_cannot_load_the_models_gets_no_jobs(make: Make, tmp_path: Path) -> None:
