@@ -205,6 +205,8 @@ class Progress:
     job_id: int
     time_s: float
     duration_s: float | None
+    cpu_s: float = 0.0
+    """Processor time that the worker has spent on the job, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -317,6 +319,8 @@ class SegmentsDone:
     """The segments that `JobSpec.segments` asked for are finished and on the disk."""
 
     job_id: int
+    cpu_s: float = 0.0
+    """As in `Progress`."""
 
 
 @dataclass(frozen=True)
