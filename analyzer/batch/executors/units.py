@@ -9,10 +9,10 @@ import contextlib
 import itertools
 import math
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.spread import Spread, in_order, may_spread, most_nodes, worth_spreading
@@ -23,7 +23,7 @@ from analyzer.runs.transfer import RunReceiver
 if TYPE_CHECKING:
     from analyzer.batch.executors.ray_downloads import HeldVideo
 
-__all__ = ["Job", "Place", "Unit", "Units"]
+__all__ = ["Job", "Place", "Unit", "Units", "best_place"]
 
 _OPEN = 0, 0
 """Of `JobSpec.segments`: open the video, no more."""
@@ -148,6 +148,7 @@ class Place(Protocol):
 
 
 _P = TypeVar("_P", bound=Place)
+_A = TypeVar("_A", bound=Any)
 
 
 class Units:
@@ -177,7 +178,7 @@ class Units:
                 job.spread.note_idle(nodes)
         kept = self._kept()
         for unit in list(self._waiting) if free else ():
-            place = self._best(unit.job, places, free, kept)
+            place = best_place(unit.job, places, free, kept)
             if place is not None:
                 self._waiting.remove(unit)
                 free.remove(place)
@@ -191,20 +192,6 @@ class Units:
         sent = [job for job in self.jobs.values() if job.sent and job.ending is None]
         with_more = [job for job in sent if job.spread is not None and job.spread.missing]
         return {number for job in with_more for number in job.holders}
-
-    @staticmethod
-    def _best(job: Job, places: Sequence[_P], idle: Sequence[_P], kept: Container[int]) -> _P | None:
-        """The station for a job, or for the end of one; None: there is none, or it is worth waiting for."""
-        if not idle:
-            return None
-        busy = [place for place in places if place.unit is not None]
-        if job.nodes:
-            near = [place for place in idle if place.node_id in job.nodes]
-            if not near and any(place.unit.job is job for place in busy if place.unit is not None):
-                return None  # they are about to end: all segments are finished
-            idle = near or idle
-        load = Counter(place.node_id for place in busy)
-        return min(idle, key=lambda place: (place.number in kept, load[place.node_id]))
 
     def _next_range(self, node: str, stations: int) -> Unit | None:
         """Some segments of a job that is spread over several stations."""
@@ -338,6 +325,32 @@ class Units:
         job.finishing = True
         self._waiting.appendleft(Unit(job, opened_before=True))
         return True
+
+
+def best_place(job: Any, places: Collection[_A], idle: Sequence[_A], kept: Container[int]) -> _A | None:
+    """Choose the station for a job, or for the end of one.
+
+    Where a video was sent it stays. Otherwise, the machine with the fewest jobs gets it, and rather not a
+    station that has another video with segments for it.
+
+    Args:
+        job: A `Job`, or in a simulation what has the same `Job.nodes`.
+        places: All stations.
+        idle: Those that can begin it.
+        kept: Numbers of the stations that have other videos.
+
+    Returns:
+        The station; None: there is none, or one with the video is worth waiting for.
+    """
+    if not idle:
+        return None
+    if job.nodes:
+        near = [place for place in idle if place.node_id in job.nodes]
+        if not near and any(place.unit is not None and place.unit.job is job for place in places):
+            return None  # they are about to end: all segments are finished
+        idle = near or idle
+    load = Counter(place.node_id for place in places if place.unit is not None)
+    return min(idle, key=lambda place: (place.number in kept, load[place.node_id]))
 
 
 def _most_nodes(job: Job, opened: Opened, stations_per_node: int) -> int:
