@@ -10,7 +10,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import OutputError
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
-from analyzer.sources.types import FetchProgress
+from analyzer.sources.types import Candidate, FetchProgress, Item, Video
 from testkit import faults
 from testkit.clusters import cluster
 from testkit.faults import Bench, Result, make_video
@@ -79,14 +78,6 @@ def jobs_for(addresses: list[str], out: Path, **more: Any) -> Jobs:
     return jobs_of(addresses, settings, out=out, **known | more)
 
 
-@pytest.fixture
-def nothing_is_downloaded_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(self: Fetcher, *arguments: Any, **options: Any) -> Any:
-        pytest.fail("this machine downloads")
-
-    monkeypatch.setattr(Fetcher, "fetch", fetch)
-
-
 def left_in(folders: Path) -> list[str]:
     """What the machines have kept of videos."""
     return [str(path) for path in folders.rglob("*") if path.is_file() and path.suffix == ".mp4"]
@@ -131,7 +122,7 @@ def test_a_spread_video_has_the_same_results(
     result.compare(out, reference)
     result.analyzed_twice(out)
     assert "\n".join(result.words) == ""
-    assert faults.events(out, "downloading") or faults.events(out, "downloaded")
+    assert [one["node"] is not None for one in faults.events(out, "downloaded")] == [True]
 
 
 def test_failures_are_those_of_downloads_to_this_machine(
@@ -162,16 +153,28 @@ def test_failures_are_those_of_downloads_to_this_machine(
     assert found["there"] == found["here"]
 
 
-def test_a_site_that_a_page_embeds_and_downloads_to_keep_stay_with_this_machine(
-    server: Server, folders: Path, machines: Any, clip: Path, tmp_path: Path
+def embedding(settings: Settings, on_progress: Callable[[FetchProgress], None]) -> Fetcher:
+    """As `default_fetcher`, but machines find that addresses lead to a site."""
+    return _Embedding(settings, want_audio=False, on_progress=on_progress)
+
+
+class _Embedding(Fetcher):
+    def fetch(self, item: Item, folder: Path, **calls: Any) -> Video:
+        if ray.get_runtime_context().get_actor_id() is not None:
+            calls["accept"](Candidate("youtube-a", "A", None, None, None, None))
+        return super().fetch(item, folder, **calls)
+
+
+def test_a_page_that_embeds_a_site_is_left_to_this_machine(
+    server: Server, machines: Any, clip: Path, tmp_path: Path
 ) -> None:
     jobs = jobs_for([server.add("/a.mp4", clip)], tmp_path / "out")
-    (source,) = jobs.sources
-    kept = replace(source, settings=source.settings.replace(keep_download=True))
     with on_ray() as executor:
-        assert Scheduler(replace(jobs, sources=(kept,)), executor).run().done == 1
+        assert Scheduler(jobs, executor, fetchers=embedding).run().done == 1
         downloader = executor.downloader
-        assert downloader is not None and downloader._machines == {}, "no machine was asked"
+        assert downloader is not None and [one.videos for one in downloader._machines.values()] == [0]
+    (downloaded,) = faults.events(jobs.out, "downloaded")
+    assert downloaded["node"] is None and server.count("/a.mp4") == 2
 
 
 # --- hosts -------------------------------------------------------------------------------------------
