@@ -168,14 +168,16 @@ class OutputError(AnalyzerError):
 
     Attributes:
         no_space: The disk or the user's quota is full.
+        folder: The run folder whose tables are complete, although what came after them could not be written.
     """
 
-    def __init__(self, message: str, *, no_space: bool = False) -> None:
+    def __init__(self, message: str, *, no_space: bool = False, folder: str | None = None) -> None:
         super().__init__(message)
         self.no_space = no_space
+        self.folder = folder
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), no_space=self.no_space), self.args
+        return partial(type(self), **vars(self)), self.args
 
 
 def is_full(error: OSError) -> bool:

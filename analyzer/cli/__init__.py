@@ -512,7 +512,7 @@ def _exit_code(results: list[Any]) -> int:
     from analyzer.events import Finished
 
     runs = [result.run for result in results if isinstance(result, Finished)]
-    if not runs:
+    if not any(result.folder for result in results):
         return NOTHING_USABLE
     whole = all(run.complete and not run.video_error for run in runs)
     return DONE if len(runs) == len(results) and whole else SOME_FAILED

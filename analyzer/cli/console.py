@@ -448,6 +448,7 @@ def _as_json(result: Finished | Failed) -> dict[str, Any]:
     return {
         "status": "failed",
         "source": result.source,
+        "folder": result.folder,
         "error": result.error,
         "kind": result.kind,
         "retry": result.retry,

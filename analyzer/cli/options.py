@@ -50,7 +50,7 @@ __all__ = [
 DONE, SOME_FAILED, USAGE, NOTHING_USABLE, TEMPORARY, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 75, 130, 143
 EXIT_CODES = {
     DONE: "every video was analyzed completely",
-    SOME_FAILED: "some videos failed or could be read only in part; all other results were written",
+    SOME_FAILED: "some videos failed, or could be read or drawn only in part; all other results were written",
     USAGE: "usage error: unknown option, value out of range, or contradictory options",
     NOTHING_USABLE: "no video could be analyzed, or no output could be written",
     INTERRUPTED: "interrupted by Ctrl-C; run the same command again to continue",
