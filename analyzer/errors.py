@@ -7,7 +7,7 @@
     ├── SourceError                a source could not be found or fetched (kind, retry)
     ├── MediaError                 a file is not a readable image or video (kind)
     ├── ModelError                 a model is missing, damaged or does not fit (no_memory)
-    ├── OutputError                results could not be written (no_space)
+    ├── OutputError                results could not be written (no_space, published)
     ├── CrashError                 an analyzing process ended unexpectedly
     ├── StoppedError               the analysis was canceled; the same call continues it
     ├── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
@@ -168,13 +168,13 @@ class OutputError(AnalyzerError):
 
     Attributes:
         no_space: The disk or the user's quota is full.
-        folder: The run folder whose tables are complete, although what came after them could not be written.
+        published: The run folder with the complete tables, where only what follows them failed.
     """
 
-    def __init__(self, message: str, *, no_space: bool = False, folder: str | None = None) -> None:
+    def __init__(self, message: str, *, no_space: bool = False, published: str | None = None) -> None:
         super().__init__(message)
         self.no_space = no_space
-        self.folder = folder
+        self.published = published
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), **vars(self)), self.args

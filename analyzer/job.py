@@ -363,10 +363,10 @@ class VideoAnalyzer:
                 raise
             what = "images" if video.kind is MediaKind.IMAGES else "video"
             raise OutputError(
-                f"no space is left for the annotated {what}: the tables are complete in {run.folder}; free some "
-                f"space and run the same command again, which then only draws the {what}, or add --no-video",
+                f"no space is left for the annotated {what}: the tables are complete in {run.folder}; free "
+                f"some space and run the same command again, which only draws the {what}, or add --no-video",
                 no_space=True,
-                folder=str(run.folder),
+                published=str(run.folder),
             ) from error
 
     def _drawn(  # noqa: PLR0917

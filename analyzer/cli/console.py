@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
-from analyzer.cli.text import face_label, left_out_text, show_error
+from analyzer.cli.text import left_out_text, show_error
 from analyzer.events import (
     Downloading,
     Event,
@@ -33,6 +33,7 @@ from analyzer.events import (
 )
 from analyzer.runs.run import Run
 from analyzer.runs.run_info import AudienceFacts, ClockJumpFacts
+from analyzer.util.gender import face_words
 from analyzer.util.program import program
 from analyzer.util.text import age_interval_words, counted, one_line, shorten
 
@@ -257,7 +258,7 @@ def _so_far(event: LiveProgress) -> str:
     parts += [counted(event.gaps, "gap")] if event.gaps else []
     parts += [] if event.connected else ["waiting for frames"]
     if event.visible:
-        shown = [face_label(face.gender, face.age_years) for face in event.visible[:_MAX_VISIBLE_LISTED]]
+        shown = [face_words(face.gender, face.age_years) for face in event.visible[:_MAX_VISIBLE_LISTED]]
         more = len(event.visible) - len(shown)
         parts.append(f"now: {'; '.join(shown)}{f' and {more} more' if more else ''}")
     return ", ".join(parts)

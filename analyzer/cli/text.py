@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import click
 
 from analyzer.util.text import one_line
 
-__all__ = ["face_label", "left_out_text", "show_error", "show_warning"]
-
-
-def face_label(gender: str, age_years: float | None) -> str:
-    """The label of a face, from estimates so far.
-
-    >>> face_label("female", 34.4), face_label("unknown", 34.4), face_label("unknown", None)
-    ('female 34', '? 34', '?')
-    """
-    word = "?" if gender == "unknown" else gender
-    return word if age_years is None or math.isnan(age_years) else f"{word} {age_years:.0f}"
+__all__ = ["left_out_text", "show_error", "show_warning"]
 
 
 def left_out_text(source: str, images: int, subfolders: bool, *, batch: bool = False) -> str:

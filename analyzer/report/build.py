@@ -227,6 +227,7 @@ def _document(
     rows: GroupTable | None = None
     if groups is not None:
         rows = {"by": groups.by, "timely": groups.timely, "rows": metrics.groups()}
+    busiest, more = breakdowns.moments(population)
     document: Document = {
         "report_version": REPORT_VERSION,
         "analyzer_version": analyzer.__version__,
@@ -246,7 +247,8 @@ def _document(
         "screen_time": breakdowns.screen_time(population),
         "pyramid": breakdowns.pyramid(population),
         "concurrent": breakdowns.concurrent(population),
-        "moments": breakdowns.moments(population),
+        "moments": busiest,
+        "more_moments": more,
         "timeline": breakdowns.timeline(population),
         "people": breakdowns.people_rows(population),
         "pairs": breakdowns.pairs(population),
