@@ -13,6 +13,10 @@
     ├── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
     └── ClusterError               a cluster cannot be reached, or its machines differ from this one
 
+A message is one sentence without a capital at its beginning, unless it begins with a name, and without a
+period at its end. Whoever shows it puts something before it ("Error: ", the name of the video), or makes a
+whole sentence of it, as pages do.
+
 Exceptions of libraries are converted to these in the module that imports the library, with their cause
 (``raise ... from``). Only `analyzer.cli` converts them to exit codes.
 """

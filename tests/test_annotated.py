@@ -72,8 +72,8 @@ def known(run: Run) -> bool:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MediaError("The pictures cannot be drawn.", kind=MediaErrorKind.DAMAGED), "cannot be drawn"),
-        (OutputError("The annotated video cannot be encoded."), "cannot be encoded"),
+        (MediaError("the frames cannot be drawn", kind=MediaErrorKind.DAMAGED), "cannot be drawn"),
+        (OutputError("the annotated video cannot be encoded"), "cannot be encoded"),
         (RuntimeError("a driver's whim"), "a driver's whim"),
     ],
 )

@@ -6,7 +6,20 @@ import click
 
 from analyzer.util.text import one_line
 
-__all__ = ["left_out_text", "show_error", "show_warning"]
+__all__ = ["in_form", "left_out_text", "show_error", "show_warning"]
+
+
+def in_form(message: str) -> str:
+    """A message of click in the form of this program's (see `analyzer.errors`).
+
+    >>> in_form("No such option: --fbs Did you mean --fps?"), in_form("Missing argument 'SOURCE...'.")
+    ('no such option: --fbs Did you mean --fps?', "missing argument 'SOURCE...'")
+    >>> in_form("OpenCV cannot show windows")
+    'OpenCV cannot show windows'
+    """
+    first = message.partition(" ")[0]
+    known = first.isalpha() and first == first.capitalize()  # "OpenCV" is a name
+    return (message[:1].lower() + message[1:] if known else message).removesuffix(".")
 
 
 def left_out_text(source: str, images: int, subfolders: bool, *, batch: bool = False) -> str:

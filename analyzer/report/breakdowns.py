@@ -93,14 +93,16 @@ def moments(population: Population) -> tuple[list[Moment], int]:
 
     Neighboring windows with the same mean are one moment; of moments with the same mean, longer ones come
     first. The number of moments is that of `MOMENTS`. Of several videos, each gives only its busiest moment.
-    A single video all of whose windows have the same mean has none.
+    A single video with equally many people all the time, or in all windows, has none.
 
     Returns:
         The moments, and how many more have the mean of the last.
     """
     rows = _windows(population)
-    if population.single and len(rows) > 1 and rows["people"].nunique() == 1:
-        return [], 0
+    if population.single:
+        counts = population.corpus.frame("SELECT DISTINCT people FROM moment WHERE duration_s > 0")
+        if len(counts) < 2 or (len(rows) > 1 and rows["people"].nunique() == 1):
+            return [], 0
     rows = rows[rows["people"] > 0]
     goes_on = (rows["run_no"] == rows["run_no"].shift()) & (rows["people"] == rows["people"].shift())
     goes_on &= np.abs(rows["start_s"] - rows["start_s"].shift() - MOMENT_S) < 1e-6

@@ -40,8 +40,8 @@ _MIDDLE = """
 Times are computed from the analyzed frames (`samples`, `faces`), not from the bins of the timeline. The
 busiest moments are the windows of {moment:g} s, on a grid of {moment:g} s, with the most people on average.
 Neighboring windows with the same mean are one moment; among equal ones longer moments come first, and the
-report states how many more there are. A video with equally many people all the time has no busiest moment. For
-each, the report gives the first time with the largest number of people (`peak_s`) and that number
+report states how many more there are. A video with equally many people all the time has no busiest moment.
+For each, the report gives the first time with the largest number of people (`peak_s`) and that number
 (`peak_people`). A video shorter than half a window is one window. People are counted video by video: the same
 person in two videos counts twice.
 
