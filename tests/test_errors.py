@@ -15,6 +15,7 @@ import pytest
 
 import analyzer
 from analyzer import errors
+from analyzer.cli.options import INTERRUPTED
 from analyzer.sources.failures import source_failure
 from analyzer.sources.types import SourceErrorKind
 from analyzer.util.atomic import output_errors
@@ -113,3 +114,35 @@ def test_usage_errors_have_it_too(arguments: list[str], said: str) -> None:
     )
     lines = ended.stderr.splitlines()
     assert ended.returncode == 2 and lines[-1] == f"Error: {said}"
+
+
+def interrupted(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", f"{code}\nfrom analyzer.__main__ import main\nmain()"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_ctrl_c_while_the_program_is_imported_is_an_interruption() -> None:
+    ended = interrupted(
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'analyzer.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())"
+    )
+    assert (ended.returncode, ended.stderr) == (INTERRUPTED, "Error: interrupted\n")
+
+
+def test_an_interrupted_program_takes_nothing_down_but_prints_everything() -> None:
+    ended = interrupted(
+        "import atexit, sys\n"
+        "from analyzer import cli\n"
+        "def work(**how):\n"
+        "    sys.stdout.write('printed')\n"
+        "    atexit.register(lambda: sys.stdout.write(', left'))\n"
+        "    raise KeyboardInterrupt\n"
+        "class Slow:\n"
+        "    def __del__(self): sys.stderr.write('taken down')\n"
+        "slow, cli.cli.main = Slow(), work"
+    )
+    assert (ended.returncode, ended.stdout) == (INTERRUPTED, "printed, left")
+    assert ended.stderr == "Error: interrupted\n"
