@@ -465,6 +465,18 @@ def test_busiest_moments_are_windows_of_ten_seconds(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_draws")
+def test_the_day_of_the_analysis_is_noted_where_days_matter(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run_of(tmp_path / name, simple_plan(15, [True, False]), uploaded=None)
+
+    def noted(**how: Any) -> bool:
+        return any("day of the analysis" in note for note in document(tmp_path, **how)["notes"])
+
+    assert not noted() and not noted(by="channel")
+    assert noted(by="week") and noted(chosen=Chosen(since=datetime.date(2000, 1, 1)))
+
+
+@pytest.mark.usefixtures("few_draws")
 def test_equally_busy_moments_are_joined_and_counted(tmp_path: Path) -> None:
     def with_people(*counts: int) -> Plan:
         """Ten seconds with each number of people."""

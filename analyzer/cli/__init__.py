@@ -5,12 +5,10 @@ Only this package prints, draws bars and knows exit codes. Heavy imports happen 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import datetime
 import errno
 import json
-import logging
 import os
 import re
 import signal
@@ -564,20 +562,6 @@ def doctor(out: Path, executor: str | None, address: str | None, jobs: Path | No
 def main() -> None:
     """Run the command line: the console script, ``python cli.py`` and ``python -m analyzer``."""
     stopped_by = INTERRUPTED
-    interrupted = False
-
-    def leave() -> None:
-        """End an interrupted process without the second that taking the models down takes.
-
-        Nothing of it is needed: it runs after all other functions that are registered later.
-        """
-        if interrupted:
-            for finish in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
-                with contextlib.suppress(OSError, ValueError):
-                    finish()
-            os._exit(stopped_by)
-
-    atexit.register(leave)
 
     def terminate(signal_number: int, frame: object) -> None:
         nonlocal stopped_by
@@ -602,10 +586,8 @@ def main() -> None:
         click.echo(f"Error: the output cannot be written ({error.strerror})", err=True)
         sys.exit(NOTHING_USABLE)
     except InterruptedCommandError as error:
-        interrupted = True
         click.echo(f"Error: {error}", err=True)
         sys.exit(stopped_by)
     except (click.Abort, KeyboardInterrupt):
-        interrupted = True
         click.echo("Error: interrupted", err=True)
         sys.exit(stopped_by)

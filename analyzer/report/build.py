@@ -259,7 +259,7 @@ def _document(
         if youtube_analytics is None
         else _audience(population, shares, Path(youtube_analytics)),
         "provenance": provenance(corpus.runs),
-        "notes": notes(population, shares),
+        "notes": notes(population, shares, by_day=chosen.since is not None),
         "skipped": [{"folder": one.folder.name, "reason": one.reason} for one in corpus.skipped],
     }
     if youtube_analytics is not None:
