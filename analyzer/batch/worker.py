@@ -141,7 +141,7 @@ class Worker:
         spec = job.spec
         assert spec.segments is not None
         self._ready(job).commit_segments(spec.video, spec.out, spec.segments)
-        return SegmentsDone(spec.job_id)
+        return SegmentsDone(spec.job_id, job.cpu_s)
 
     def _ready(self, job: _Job) -> AnalyzerLike:
         """Load the analyzer of a job."""
@@ -262,6 +262,12 @@ class _Job:
         self.cancelled = cancelled
         self.phase = Phase.LOAD
         self._reported_at = 0.0
+        self._cpu_began_s = time.process_time()
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of this process since the job began, in seconds."""
+        return time.process_time() - self._cpu_began_s
 
     def be_ready(self) -> None:
         self.phase = Phase.ANALYZE
@@ -285,7 +291,8 @@ class _Job:
                 counts = event.segment, event.samples, event.faces, event.size_bytes
                 self.emit(Segment(id, *counts))
             case events.Progress() if self._is_due():
-                self.emit(Progress(id, max(0.0, event.time_s), _seconds(event.duration_s)))
+                time_s, duration_s = max(0.0, event.time_s), _seconds(event.duration_s)
+                self.emit(Progress(id, time_s, duration_s, self.cpu_s))
             case events.Rendering() if self._is_due():
                 self.emit(Rendering(id, event.fraction))
 
