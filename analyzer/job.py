@@ -355,6 +355,22 @@ class VideoAnalyzer:
             OutputError: No space is left: with some, the same command renders the video.
             StoppedError: The analysis was canceled: the same command renders the video.
         """
+        try:
+            return self._drawn(job_id, video, run, settings, staging, hashes)
+        except OutputError as error:
+            if not error.no_space:
+                raise
+            what = "images" if video.kind is MediaKind.IMAGES else "video"
+            raise OutputError(
+                f"no space is left for the annotated {what}: the tables are complete in {run.folder}; free "
+                f"some space and run the same command again, which only draws the {what}, or add --no-video",
+                no_space=True,
+                published=str(run.folder),
+            ) from error
+
+    def _drawn(  # noqa: PLR0917
+        self, job_id: str, video: Video, run: Run, settings: Settings, staging: Path, hashes: dict[str, str]
+    ) -> Run:
         timings, stages, problem = dict[str, float](), StageTimer(), None
         try:
             with timed(timings, "render"), stages("render"):

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from analyzer.batch.executors.spread import LONG_SEGMENTS
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 from benchmarks.cluster import CHANGES, CORES_BUSY, CURVE, MIXES, NODES, SENSITIVITY, costs_of
 from benchmarks.cluster_simulation import Cluster, Costs
 

@@ -16,7 +16,7 @@ from analyzer.batch.executors import ray as ray_module
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.ledger import Ledger
-from analyzer.batch.protocol import Done, Opened, Resources, Segment
+from analyzer.batch.protocol import Done, JobEvent, Opened, Resources, Segment
 from analyzer.batch.scheduler import Scheduler
 from analyzer.cli.batch_commands import _code
 from analyzer.cli.options import TEMPORARY
@@ -101,9 +101,8 @@ def test_a_cluster_that_is_lost_ends_the_batch_run_as_it_should(
     executor = executor_without_ray(monkeypatch, tmp_path / "scratch", "a", prepare=without_models)
     with contextlib.closing(executor):
         outcome = Scheduler(jobs, executor, on_event=on_event).run()
-    assert (
-        outcome.reason == "cluster" and "GCS is not available" in (outcome.error or "") and outcome.left == 1
-    )
+    assert outcome.reason == "cluster" and "GCS is not available" in (outcome.error or "")
+    assert outcome.left == 1
     assert _code(outcome, [], 1) == TEMPORARY
     *_, last = (json.loads(line) for line in jobs.log.read_text().splitlines())
     assert (last["event"], last["reason"]) == ("batch_ended", "cluster")
@@ -124,13 +123,10 @@ def test_of_a_run_without_its_annotated_video_only_that_is_made(
     spec = job(tmp_path / "out", resources=Resources(workers=2))
     hashes = {"settings_hash": settings.result_hash(), "models_hash": models_hash(settings)}
     spec = replace(spec, settings=settings, video=replace(spec.video, paths=(path,)), **hashes)
-    found = []
-    for executor in (
-        executor_without_ray(monkeypatch, tmp_path / "scratch", "a", "b"),
-        executor_without_ray(monkeypatch, tmp_path / "scratch", "a", "b"),
-    ):
+    found: list[list[JobEvent]] = []
+    for _ in range(2):
+        executor = executor_without_ray(monkeypatch, tmp_path / "scratch", "a", "b")
         with contextlib.closing(executor):
-            spec = replace(spec, job_id=spec.job_id + 1)
             executor.submit(spec)
             found.append(until(executor, lambda events: ended(events, spec)))
         done = found[-1][-1]

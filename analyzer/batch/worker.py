@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from analyzer.batch.config import Filters
 from analyzer.batch.failure_policy import Phase, failure_of
@@ -169,17 +169,33 @@ class Worker:
 
 
 class _Forwarder(logging.Handler):
-    """Emits warnings and errors as events of a job, the first ones of many."""
+    """Emits warnings and errors as events of a job, the first ones of many.
+
+    Where several jobs run in threads of one process, a record belongs to the job whose thread logs it. What
+    other threads log cannot be attributed, and is emitted once, for the job that has been running longest.
+    """
+
+    _by_thread: ClassVar[dict[int, _Forwarder]] = {}
+    """By the thread that runs the job, in the order in which they began."""
 
     def __init__(self, job_id: int, emit: Emit) -> None:
         super().__init__(logging.WARNING)
         self._job_id = job_id
         self._emit_event = emit
         self._left = _MOST_LOGGED
+        self._thread = threading.get_ident()
+        self._by_thread[self._thread] = self
+
+    def close(self) -> None:
+        """The job has ended."""
+        self._by_thread.pop(self._thread, None)
+        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Emit an event; libraries log from their own threads, too."""
-        if self._left == 0:
+        jobs = dict(self._by_thread)
+        of = jobs.get(record.thread or 0) or next(iter(jobs.values()), self)
+        if of is not self or self._left == 0:
             return
         self._left -= 1
         try:

@@ -33,8 +33,8 @@ _LOW_OBJECTS_BYTES = 100e6
 _CLOCK_S = 2.0
 """Times of machines in the log may differ by this much."""
 _FILES, _FILES_EACH = 200, 4
-"""Open files of a driver: 32 before the first actor, and one for each (measured on one machine with Ray 2.60),
-and some for each machine; at least twice as many, to be safe."""
+"""Open files of a driver: 32 before the first actor, one for each (on one machine with Ray 2.60), and some
+for each machine; at least twice as many, to be safe."""
 _SAME = "install the same version on all machines"
 
 
