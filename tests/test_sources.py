@@ -335,7 +335,7 @@ def test_no_reader_takes_an_id_for_a_number(tmp_path: Path) -> None:
     names = ["-abc", "1e10", "0x10", "inf", "nan", "007", "2026-11-24", "12:30", "true", "=1+1", "@x", "+49"]
     ids = {_local_id(one) for one in hashes} | {web_id("https://example.org/1")}
     item = Item("https://example.org/1", MediaKind.VIDEO)
-    ids |= {video_id_of(item, {"extractor_key": "Youtube", "id": name}) for name in names}
+    ids |= {video_id_of(item, "Youtube", name) for name in names}
     # A spreadsheet takes what begins with a sign for a formula, and a month with a number for a date.
     months = {name.lower() for names in (calendar.month_name, calendar.month_abbr) for name in names}
     words = {one.partition("-")[0] for one in ids}
