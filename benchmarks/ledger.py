@@ -80,47 +80,56 @@ def channel_name(channel: int) -> str:
     return f"https://www.youtube.com/@station-{channel:05}/videos"
 
 
+_LIKE_ALL: dict[str, Any] = {
+    "_type": "url",
+    "ie_key": "Youtube",
+    "description": None,
+    "channel_id": None,
+    "channel": None,
+    "channel_url": None,
+    "uploader": None,
+    "uploader_id": None,
+    "uploader_url": None,
+    "thumbnails": [{"url": f"https://i.ytimg.com/{size}", "height": size, "width": 2 * size} for size in (94, 188)],
+    "timestamp": None,
+    "release_timestamp": None,
+    "availability": None,
+    "concurrent_view_count": None,
+    "live_status": None,
+    "channel_is_verified": None,
+}
+
+
 def entry_of(number: int) -> dict[str, Any]:
-    """What yt-dlp lists of a video."""
+    """What yt-dlp lists of a video of YouTube: the same keys."""
     id = video_id(number)
-    picture = f"https://i.ytimg.com/vi/{id}/hqdefault.jpg?sqp=-oaymwEbCKgBEF5IVfKriqkDDggBFQAAiEIYAXABwAEG"
     return {
-        "_type": "url",
-        "ie_key": "Youtube",
+        **_LIKE_ALL,
         "id": id,
         "url": f"https://www.youtube.com/watch?v={id}",
         "title": title(number),
-        "description": None,
         "duration": length_s(number),
-        "channel_id": None,
-        "channel": None,
-        "uploader": None,
-        "thumbnails": [{"url": f"{picture}{size}", "height": size, "width": 2 * size} for size in (94, 188)],
-        "timestamp": None,
-        "availability": None,
         "view_count": number,
-        "live_status": None,
-        "extractor": "youtube:tab",
-        "extractor_key": "YoutubeTab",
-        "webpage_url": "https://www.youtube.com/@station/videos",
     }
 
 
 def fetchers(rows: int) -> Any:
-    """Makes fetchers that list the channels without a network; everything else is the program's own."""
+    """Makes fetchers with an extractor that lists the channels without a network; all else is the program's own."""
     from analyzer.sources.resolve import Fetcher
+    from analyzer.sources.ytdlp import Sites
 
-    class Channels(Fetcher):
-        def resolve(self, source: Any, on_wait: Any = None, on_left_out: Any = None) -> Iterator[Any]:
-            from analyzer.sources.resolve import _video_item
-            from analyzer.sources.ytdlp import link_of
+    Sites(())  # yt-dlp is imported there, without plugins
+    from yt_dlp.extractor.common import InfoExtractor
 
-            channel = int(source[len("https://www.youtube.com/@station-") :].partition("/")[0])
-            for number in numbers_of(channel, rows):
-                entry = entry_of(number)
-                yield _video_item(entry, entry["url"], True, link_of(entry))
+    class StationIE(InfoExtractor):
+        _VALID_URL = r"https://www\.youtube\.com/@station-(?P<id>[0-9]+)/videos"
 
-    return lambda settings, on_progress: Channels(settings, want_audio=False)
+        def _real_extract(self, url: str) -> dict[str, Any]:
+            id = self._match_id(url)
+            entries = (entry_of(number) for number in numbers_of(int(id), rows))
+            return dict(self.playlist_result(entries, id, f"Station {id}", webpage_url=url))
+
+    return lambda settings, on_progress: Fetcher(settings, want_audio=False, extractors=[StationIE])
 
 
 def jobs_for(folder: Path, rows: int) -> Any:

@@ -42,7 +42,9 @@ __all__ = [
     "FINAL",
     "LEDGER_NAME",
     "NETWORK_FILE_SYSTEMS",
+    "REOPENED",
     "SCHEMA_VERSION",
+    "TOGETHER",
     "Known",
     "Ledger",
     "Listed",
@@ -64,6 +66,8 @@ _CACHE_KB = 64_000
 """Pages of the file that are kept in memory: the indexes of a million videos are read in no order."""
 _TOGETHER, _TOGETHER_S = 5000, 0.5
 """The most changes of `Ledger.together` in one transaction, and for how long it may stay open, in seconds."""
+TOGETHER = 500
+"""Listed videos that are looked up at a time."""
 _CHUNK = 1000
 """Rows that are fetched at a time where all may be read."""
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "ceph", "glusterfs")
@@ -95,6 +99,8 @@ FINAL = (State.DONE, State.SKIPPED, State.ABANDONED)
 """States in which a video needs no more work."""
 RUNNING = (State.DOWNLOADING, State.DOWNLOADED, State.ANALYZING)
 _UNFINISHED = tuple(state for state in State if state not in FINAL)
+REOPENED = ("filter", "replaced", "settings", "gone")
+"""Kinds of skipped videos that are queued again once the reason no longer applies."""
 
 _MIGRATIONS = (
     # 1
@@ -223,6 +229,10 @@ _MIGRATIONS = (
     CREATE INDEX videos_by_run ON videos (run) WHERE run IS NOT NULL;
     CREATE INDEX attempts_by_end ON attempts (ended_at) WHERE outcome = 'done' AND analysis_s IS NOT NULL;
     """,
+    # 7: what is over is found among a million videos without reading their rows
+    """
+    CREATE INDEX videos_by_work ON videos (settings_hash, models_hash, identity, state, error_kind);
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 """A batch upgrades an older ledger when it opens it. Scripts that were released never change."""
@@ -269,9 +279,7 @@ class Result(NamedTuple):
 class Known(NamedTuple):
     """What is asked of the rows of many videos: cheaper than a `Work`."""
 
-    id: int
     state: State
-    error_kind: str | None
     next_try: float | None
     title: str | None
     uploaded: str | None
@@ -389,12 +397,12 @@ class Ledger:
 
     Args:
         path: The file.
-        read_only: Read only: nothing is created, changed or upgraded. If there is no file, the ledger is
-            empty.
+        read_only: Read only: nothing is created, changed or upgraded; a ledger of an earlier version is refused.
+            If there is no file, the ledger is empty.
         now: The clock.
 
     Raises:
-        LedgerError: It is damaged, belongs to another program or a newer version, or cannot be read or
+        LedgerError: It is damaged, belongs to another program or another version, or cannot be read or
             written. All methods raise this.
     """
 
@@ -464,13 +472,10 @@ class Ledger:
             if found != "ok":
                 raise sqlite3.DatabaseError(found)
         if version < SCHEMA_VERSION and read_only:
-            # An older ledger is not changed by reading it: upgrade a copy in memory.
-            copy = sqlite3.connect(":memory:", isolation_level=None)
-            copy.row_factory = Row
-            self._db.backup(copy)
-            self._db.close()
-            self._db = copy
-            _migrate(copy, version)
+            raise LedgerError(
+                f"the ledger {self.path} was written by an earlier version of this program: the next batch"
+                " run upgrades it, and so does `batch prune`"
+            )
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -629,9 +634,15 @@ class Ledger:
         rows = self._rows(_FIND_WORK, identity, settings_hash, models_hash)
         return self._work(rows[0]) if rows else None
 
-    def known(self, identity: str, settings_hash: str, models_hash: str) -> Known | None:
-        """Return what is known of this work, if there is a row."""
-        return self.known_of((identity,), settings_hash, models_hash).get(identity)
+    def over(self, identities: Collection[str], settings_hash: str, models_hash: str) -> dict[str, int]:
+        """Return which of these videos need no more work, whatever today's filters say, with their rows."""
+        # SQLite would prefer the index of the key, and read each row.
+        rows = self._rows(
+            "SELECT identity, id FROM videos INDEXED BY videos_by_work WHERE settings_hash = ?"
+            f" AND models_hash = ? AND identity IN ({_marks(identities)}) AND {_IS_OVER}",
+            *(settings_hash, models_hash, *identities),
+        )
+        return {identity: id for identity, id in rows}  # noqa: C416 - mypy takes rows for no pairs
 
     def known_of(self, identities: Collection[str], settings_hash: str, models_hash: str) -> dict[str, Known]:
         """Return what is known of the work on some videos, of those that have a row."""
@@ -640,7 +651,7 @@ class Ledger:
             f" AND models_hash = ? AND identity IN ({_marks(identities)})",
             *(settings_hash, models_hash, *identities),
         )
-        return {identity: Known(id, _STATES[state], *others) for identity, id, state, *others in rows}
+        return {identity: Known(_STATES[state], *others) for identity, state, *others in rows}
 
     def unfinished(self, origins: Iterable[str] | None = None) -> list[Work]:
         """Return the rows that need work, oldest first: those of these origins, or all."""
@@ -1236,6 +1247,10 @@ class Ledger:
         return document
 
 
+_IS_OVER = (
+    f"(state IN ('{State.DONE}', '{State.ABANDONED}') OR state = '{State.SKIPPED}'"
+    f" AND coalesce(error_kind, '') NOT IN {REOPENED})"
+)
 _STATES = {str(state): state for state in State}
 _WORK_COLUMNS = tuple(each.name for each in dataclasses.fields(Work))
 _OF_WORK = ", ".join(_WORK_COLUMNS)

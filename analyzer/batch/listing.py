@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Iterable, Mapping, MutableSequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from analyzer.batch.context import BatchContext, library_versions, origin_of
 from analyzer.batch.failure_policy import Failure, Phase, failure_of
 from analyzer.batch.failures import Failures
 from analyzer.batch.folders import holds_something, remove_segments
-from analyzer.batch.ledger import FINAL, Known, Listed, State, Work
+from analyzer.batch.ledger import FINAL, REOPENED, TOGETHER, Listed, State, Work
 from analyzer.batch.outcome import iso_time
 from analyzer.batch.queue import Entry, WorkQueue
 from analyzer.errors import AnalyzerError, LedgerError, SourceError, SourceErrorKind, StoppedError
@@ -21,13 +21,11 @@ from analyzer.events import FilesSkipped
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item
+from analyzer.util.iteration import in_groups
 from analyzer.util.text import well_formed
 from analyzer.util.urls import host_of, without_login
 
 __all__ = ["Listing", "why_not"]
-
-_REOPENED = ("filter", "replaced", "settings", "gone")
-"""Kinds of skipped videos that are queued again once the reason no longer applies."""
 
 _NO_FILTERS = Filters()
 
@@ -174,21 +172,26 @@ class Listing:
             context.log("source_deferred", source=source.origin, host=host, until=until)
             return
         try:
-            for item in source.fetcher.resolve(
+            items = source.fetcher.resolve(
                 name,
                 on_wait=self._wait,
                 on_left_out=lambda left: context.log(FilesSkipped.name, **vars(left)),
-            ):
+            )
+            # No more is listed than needed: each page of a channel is a request.
+            for some in in_groups(items, TOGETHER if source.source.max_per_run is None else 1):
                 if not self._queue.is_open(source.source):
                     break
-                listed += 1
-                try:
-                    queued += self._add(source, item)
-                except AnalyzerError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - one entry must not end the list
-                    context.on_event.reraise()
-                    self._failed(source.source, failure_of(error, Phase.FETCH))
+                listed += len(some)
+                identified = self._identified(source, some)
+                over = context.ledger.over([identity for _, identity in identified], *source.hashes)
+                for item, identity in identified:
+                    try:
+                        queued += self._add(source, item, identity, over.get(identity))
+                    except AnalyzerError:
+                        raise
+                    except Exception as error:  # noqa: BLE001 - one entry must not end the list
+                        context.on_event.reraise()
+                        self._failed(source.source, failure_of(error, Phase.FETCH))
         except (StoppedError, LedgerError):
             raise
         except Exception as error:  # noqa: BLE001 - one source must not end the others
@@ -211,36 +214,45 @@ class Listing:
         self._context.tally.source_failed(origin, failure.kind, error)
         self._context.log("source_failed", source=origin, kind=failure.kind, error=error)
 
-    def _add(self, listed: _Listed, item: Item) -> bool:
-        """Enter a listed video into the ledger; returns whether it was queued."""
+    def _identified(self, listed: _Listed, items: Iterable[Item]) -> list[tuple[Item, str]]:
+        """The listed videos that can be entered, with their identities."""
+        found = []
+        for item in items:
+            if item.error is not None and (item.list_broke or item.error.retry):
+                self._failed(listed.source, failure_of(item.error, Phase.FETCH))
+            elif listed.source.watched and not self._is_settled(item):
+                self._context.log("still_changing", source=well_formed(item.source))
+            else:
+                try:
+                    found.append((item, listed.fetcher.identify(item)))
+                except SourceError as error:  # a file that was removed since it was listed
+                    self._failed(listed.source, failure_of(error, Phase.FETCH))
+        return found
+
+    def _add(self, listed: _Listed, item: Item, identity: str, over: int | None) -> bool:
+        """Enter a listed video into the ledger; returns whether it was queued.
+
+        Args:
+            listed: Its source.
+            item: The video.
+            identity: Its identity.
+            over: Its row if it needs no more work.
+        """
         context, source = self._context, listed.source
-        if item.error is not None and (item.list_broke or item.error.retry):
-            self._failed(source, failure_of(item.error, Phase.FETCH))
-            return False
-        if source.watched and not self._is_settled(item):
-            context.log("still_changing", source=well_formed(item.source))
-            return False
-        try:
-            identity = listed.fetcher.identify(item)
-        except SourceError as error:  # a file that was removed since it was listed
-            self._failed(source, failure_of(error, Phase.FETCH))
-            return False
-        shown = without_login(well_formed(item.source))
         owner = self._owner(listed, identity)
         if owner.hashes[0] != listed.hashes[0]:
             # Two runs of one video in one folder would replace each other in every batch run.
             message = (
-                f"{shown} is also listed by {owner.origin}, with other settings and the same folder: "
+                f"{_shown(item)} is also listed by {owner.origin}, with other settings and the same folder: "
                 "give one of them `into`"
             )
             self._failed(source, Failure("clash", message))
             return False
-        known = context.ledger.known(identity, *listed.hashes)
-        if known is not None and _is_over(known):
-            self._note_path(item, shown, identity, known.id)
+        if over is not None:
+            self._note_path(item, identity, over)
             return False
-        work, created = self._entered(listed, item, identity, shown)
-        self._note_path(item, shown, identity, work.id)
+        work, created = self._entered(listed, item, identity)
+        self._note_path(item, identity, work.id)
         if item.error is not None:
             if created:
                 context.ledger.begin(work.id, library_versions())
@@ -249,9 +261,10 @@ class Listing:
         wanted = self._wanted(source, work)
         return wanted is not None and self._queue.add(source, wanted, item)
 
-    def _entered(self, listed: _Listed, item: Item, identity: str, shown: str) -> tuple[Work, bool]:
+    def _entered(self, listed: _Listed, item: Item, identity: str) -> tuple[Work, bool]:
         """The row of a video, and whether it is new."""
         settings_hash, models_hash = listed.hashes
+        shown = _shown(item)
         work, created = self._context.ledger.add(
             Listed(
                 identity=identity,
@@ -270,9 +283,9 @@ class Listing:
             self._context.log("found", work.id, source=work.source, title=work.title)
         return work, created
 
-    def _note_path(self, item: Item, shown: str, identity: str, id: int) -> None:
+    def _note_path(self, item: Item, identity: str, id: int) -> None:
         """Remember what a local path holds."""
-        if item.paths and shown not in self._paths:
+        if item.paths and (shown := _shown(item)) not in self._paths:
             if id in self._queue and identity in self._identities:
                 self._context.tally.copy()
                 self._context.log("copy", id, source=shown)
@@ -300,9 +313,13 @@ class Listing:
         return work
 
 
-def _is_over(row: Known | Work) -> bool:
-    """Whether a row needs no more work, whatever today's filters say."""
-    return row.state in FINAL and not (row.state is State.SKIPPED and row.error_kind in _REOPENED)
+def _shown(item: Item) -> str:
+    return without_login(well_formed(item.source))
+
+
+def _is_over(work: Work) -> bool:
+    """Whether a video needs no more work, as `Ledger.over`."""
+    return work.state in FINAL and not (work.state is State.SKIPPED and work.error_kind in REOPENED)
 
 
 def why_not(source: Source, work: Work, now: float) -> str | None:

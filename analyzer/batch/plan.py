@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import NamedTuple
 from analyzer.batch.config import Filters, Jobs, Source
 from analyzer.batch.context import FetcherMaker, default_fetcher
 from analyzer.batch.executors.choice import expected_slots
-from analyzer.batch.ledger import Known, Ledger, State
-from analyzer.errors import AnalyzerError
+from analyzer.batch.ledger import TOGETHER, Known, Ledger, State
+from analyzer.errors import AnalyzerError, SourceError
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item, LeftOut
+from analyzer.util.iteration import in_groups
 from analyzer.util.text import well_formed
 from analyzer.util.urls import without_login
 from analyzer.vision.selection import models_hash
@@ -25,8 +26,6 @@ from analyzer.vision.selection import models_hash
 __all__ = ["Excluded", "Plan", "Planned", "planned"]
 
 _NO_FILTERS = Filters()
-_TOGETHER = 500
-"""Videos that the ledger is asked about at a time."""
 
 
 class Planned(NamedTuple):
@@ -138,10 +137,16 @@ def _of_source(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Ite
     taken = 0
     moment = datetime.datetime.now(datetime.UTC)
     filters = None if source.filters == _NO_FILTERS else source.filters
-    for some in _listed(source, asked, plan):
-        known = ledger.known_of(some, *asked.hashes)
-        for identity, item in some.items():
-            found = _judged(filters, item, known.get(identity), moment, asked.rates)
+    # No more is listed than needed: each page of a channel is a request.
+    most = TOGETHER if source.max_per_run is None else 1
+    for items in in_groups(asked.fetcher.resolve(source.name, on_left_out=plan.left_out.append), most):
+        some = _identified(items, asked, plan)
+        over = ledger.over(some, *asked.hashes)
+        plan.known += len(over)
+        due = [identity for identity in some if identity not in over]
+        known = ledger.known_of(due, *asked.hashes) if due else {}
+        for identity in due:
+            found = _judged(filters, some[identity], known.get(identity), moment, asked.rates)
             if found is None:
                 plan.known += 1
                 continue
@@ -158,38 +163,28 @@ def _of_source(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Ite
             return
 
 
-def _listed(source: Source, asked: _Asked, plan: Plan) -> Iterator[dict[str, Item]]:
-    """List the videos of a source that were not listed before, by their identities, some at a time."""
-    # No more is listed than needed: each page of a channel is a request.
-    most = _TOGETHER if source.max_per_run is None else 1
-    some: dict[str, Item] = {}
-    try:
-        for item in asked.fetcher.resolve(source.name, on_left_out=plan.left_out.append):
-            if item.error is not None:
-                plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
-                continue
+def _identified(items: Iterable[Item], asked: _Asked, plan: Plan) -> dict[str, Item]:
+    """Return the videos that were not listed before, by their identities."""
+    found: dict[str, Item] = {}
+    for item in items:
+        if item.error is not None:
+            plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
+            continue
+        try:
             identity = asked.fetcher.identify(item)
-            if identity not in asked.seen:
-                asked.seen.add(identity)
-                some[identity] = item
-            if len(some) >= most:
-                yield some
-                some = {}
-    except AnalyzerError:
-        yield some
-        raise
-    yield some
+        except SourceError as error:  # a file that was removed since it was listed
+            plan.failed.append((well_formed(item.source), str(error)))
+            continue
+        if identity not in asked.seen:
+            asked.seen.add(identity)
+            found[identity] = item
+    return found
 
 
 def _judged(
     filters: Filters | None, item: Item, row: Known | None, moment: datetime.datetime, rates: _Rates
 ) -> Planned | Excluded | None:
-    """What is to be done with a video; None: nothing, it is known."""
-    if row is not None and (
-        row.state in (State.DONE, State.ABANDONED)
-        or (row.state is State.SKIPPED and row.error_kind == "duplicate")
-    ):
-        return None
+    """What is to be done with a video that is not over; None: nothing yet."""
     shown = without_login(well_formed(item.source))
     title = item.title and well_formed(item.title)
     duration_s, uploaded = item.duration_s, item.uploaded
