@@ -90,7 +90,9 @@ _LIKE_ALL: dict[str, Any] = {
     "uploader": None,
     "uploader_id": None,
     "uploader_url": None,
-    "thumbnails": [{"url": f"https://i.ytimg.com/{size}", "height": size, "width": 2 * size} for size in (94, 188)],
+    "thumbnails": [
+        {"url": f"https://i.ytimg.com/{size}", "height": size, "width": 2 * size} for size in (94, 188)
+    ],
     "timestamp": None,
     "release_timestamp": None,
     "availability": None,
@@ -114,7 +116,7 @@ def entry_of(number: int) -> dict[str, Any]:
 
 
 def fetchers(rows: int) -> Any:
-    """Makes fetchers with an extractor that lists the channels without a network; all else is the program's own."""
+    """Makes the program's own fetchers, with an extractor that lists the channels without a network."""
     from analyzer.sources.resolve import Fetcher
     from analyzer.sources.ytdlp import Sites
 

@@ -42,9 +42,7 @@ __all__ = [
     "FINAL",
     "LEDGER_NAME",
     "NETWORK_FILE_SYSTEMS",
-    "REOPENED",
     "SCHEMA_VERSION",
-    "TOGETHER",
     "Known",
     "Ledger",
     "Listed",
@@ -53,6 +51,7 @@ __all__ = [
     "Work",
     "WorkerRow",
     "health",
+    "is_over",
     "is_running",
     "lock_ledger",
 ]
@@ -66,8 +65,6 @@ _CACHE_KB = 64_000
 """Pages of the file that are kept in memory: the indexes of a million videos are read in no order."""
 _TOGETHER, _TOGETHER_S = 5000, 0.5
 """The most changes of `Ledger.together` in one transaction, and for how long it may stay open, in seconds."""
-TOGETHER = 500
-"""Listed videos that are looked up at a time."""
 _CHUNK = 1000
 """Rows that are fetched at a time where all may be read."""
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "ceph", "glusterfs")
@@ -99,7 +96,7 @@ FINAL = (State.DONE, State.SKIPPED, State.ABANDONED)
 """States in which a video needs no more work."""
 RUNNING = (State.DOWNLOADING, State.DOWNLOADED, State.ANALYZING)
 _UNFINISHED = tuple(state for state in State if state not in FINAL)
-REOPENED = ("filter", "replaced", "settings", "gone")
+_REOPENED = ("filter", "replaced", "settings", "gone")
 """Kinds of skipped videos that are queued again once the reason no longer applies."""
 
 _MIGRATIONS = (
@@ -229,9 +226,11 @@ _MIGRATIONS = (
     CREATE INDEX videos_by_run ON videos (run) WHERE run IS NOT NULL;
     CREATE INDEX attempts_by_end ON attempts (ended_at) WHERE outcome = 'done' AND analysis_s IS NOT NULL;
     """,
-    # 7: what is over is found among a million videos without reading their rows
+    # 7: what of a source needs no more work is found without reading its rows
     """
-    CREATE INDEX videos_by_work ON videos (settings_hash, models_hash, identity, state, error_kind);
+    DROP INDEX videos_by_origin;
+    CREATE INDEX videos_by_origin ON videos
+        (origin, state, settings_hash, models_hash, error_kind, identity);
     """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
@@ -280,6 +279,7 @@ class Known(NamedTuple):
     """What is asked of the rows of many videos: cheaper than a `Work`."""
 
     state: State
+    error_kind: str | None
     next_try: float | None
     title: str | None
     uploaded: str | None
@@ -320,6 +320,11 @@ class Work:
     """Prefix of its segments' names in the run's folder; None: none were begun."""
     changed_at: float
     run: Path | None
+
+
+def is_over(row: Known | Work) -> bool:
+    """Return whether a video needs no more work, whatever today's filters say."""
+    return row.state in FINAL and not (row.state is State.SKIPPED and row.error_kind in _REOPENED)
 
 
 @dataclass(frozen=True)
@@ -397,8 +402,8 @@ class Ledger:
 
     Args:
         path: The file.
-        read_only: Read only: nothing is created, changed or upgraded; a ledger of an earlier version is refused.
-            If there is no file, the ledger is empty.
+        read_only: Nothing is created, changed or upgraded; a ledger of an earlier version is refused. If
+            there is no file, the ledger is empty.
         now: The clock.
 
     Raises:
@@ -634,15 +639,22 @@ class Ledger:
         rows = self._rows(_FIND_WORK, identity, settings_hash, models_hash)
         return self._work(rows[0]) if rows else None
 
-    def over(self, identities: Collection[str], settings_hash: str, models_hash: str) -> dict[str, int]:
-        """Return which of these videos need no more work, whatever today's filters say, with their rows."""
-        # SQLite would prefer the index of the key, and read each row.
-        rows = self._rows(
-            "SELECT identity, id FROM videos INDEXED BY videos_by_work WHERE settings_hash = ?"
-            f" AND models_hash = ? AND identity IN ({_marks(identities)}) AND {_IS_OVER}",
-            *(settings_hash, models_hash, *identities),
+    def over(self, origin: str, settings_hash: str, models_hash: str) -> dict[str, int]:
+        """Return which videos of a source need no more work, whatever today's filters say.
+
+        Returns:
+            The row of each identity.
+        """
+        sql = (
+            f"SELECT identity, id FROM videos WHERE origin = ? AND state IN ({_marks(FINAL)})"
+            " AND settings_hash = ? AND models_hash = ?"
+            f" AND (state != ? OR coalesce(error_kind, '') NOT IN ({_marks(_REOPENED)}))"
         )
-        return {identity: id for identity, id in rows}  # noqa: C416 - mypy takes rows for no pairs
+        values = origin, *FINAL, settings_hash, models_hash, State.SKIPPED, *_REOPENED
+        with self._lock, self._errors():
+            cursor = self._db.cursor()
+            cursor.row_factory = None  # of a large channel there are many
+            return dict(cursor.execute(sql, values))
 
     def known_of(self, identities: Collection[str], settings_hash: str, models_hash: str) -> dict[str, Known]:
         """Return what is known of the work on some videos, of those that have a row."""
@@ -1247,10 +1259,6 @@ class Ledger:
         return document
 
 
-_IS_OVER = (
-    f"(state IN ('{State.DONE}', '{State.ABANDONED}') OR state = '{State.SKIPPED}'"
-    f" AND coalesce(error_kind, '') NOT IN {REOPENED})"
-)
 _STATES = {str(state): state for state in State}
 _WORK_COLUMNS = tuple(each.name for each in dataclasses.fields(Work))
 _OF_WORK = ", ".join(_WORK_COLUMNS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterable, Mapping, MutableSequence
+from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from analyzer.batch.context import BatchContext, library_versions, origin_of
 from analyzer.batch.failure_policy import Failure, Phase, failure_of
 from analyzer.batch.failures import Failures
 from analyzer.batch.folders import holds_something, remove_segments
-from analyzer.batch.ledger import FINAL, REOPENED, TOGETHER, Listed, State, Work
+from analyzer.batch.ledger import Listed, State, Work, is_over
 from analyzer.batch.outcome import iso_time
 from analyzer.batch.queue import Entry, WorkQueue
 from analyzer.errors import AnalyzerError, LedgerError, SourceError, SourceErrorKind, StoppedError
@@ -21,7 +21,6 @@ from analyzer.events import FilesSkipped
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item
-from analyzer.util.iteration import in_groups
 from analyzer.util.text import well_formed
 from analyzer.util.urls import host_of, without_login
 
@@ -171,27 +170,23 @@ class Listing:
             until = iso_time(paused_until)
             context.log("source_deferred", source=source.origin, host=host, until=until)
             return
+        over = context.ledger.over(source.origin, *source.hashes)
         try:
-            items = source.fetcher.resolve(
+            for item in source.fetcher.resolve(
                 name,
                 on_wait=self._wait,
                 on_left_out=lambda left: context.log(FilesSkipped.name, **vars(left)),
-            )
-            # No more is listed than needed: each page of a channel is a request.
-            for some in in_groups(items, TOGETHER if source.source.max_per_run is None else 1):
+            ):
                 if not self._queue.is_open(source.source):
                     break
-                listed += len(some)
-                identified = self._identified(source, some)
-                over = context.ledger.over([identity for _, identity in identified], *source.hashes)
-                for item, identity in identified:
-                    try:
-                        queued += self._add(source, item, identity, over.get(identity))
-                    except AnalyzerError:
-                        raise
-                    except Exception as error:  # noqa: BLE001 - one entry must not end the list
-                        context.on_event.reraise()
-                        self._failed(source.source, failure_of(error, Phase.FETCH))
+                listed += 1
+                try:
+                    queued += self._add(source, item, over)
+                except AnalyzerError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - one entry must not end the list
+                    context.on_event.reraise()
+                    self._failed(source.source, failure_of(error, Phase.FETCH))
         except (StoppedError, LedgerError):
             raise
         except Exception as error:  # noqa: BLE001 - one source must not end the others
@@ -214,31 +209,26 @@ class Listing:
         self._context.tally.source_failed(origin, failure.kind, error)
         self._context.log("source_failed", source=origin, kind=failure.kind, error=error)
 
-    def _identified(self, listed: _Listed, items: Iterable[Item]) -> list[tuple[Item, str]]:
-        """The listed videos that can be entered, with their identities."""
-        found = []
-        for item in items:
-            if item.error is not None and (item.list_broke or item.error.retry):
-                self._failed(listed.source, failure_of(item.error, Phase.FETCH))
-            elif listed.source.watched and not self._is_settled(item):
-                self._context.log("still_changing", source=well_formed(item.source))
-            else:
-                try:
-                    found.append((item, listed.fetcher.identify(item)))
-                except SourceError as error:  # a file that was removed since it was listed
-                    self._failed(listed.source, failure_of(error, Phase.FETCH))
-        return found
-
-    def _add(self, listed: _Listed, item: Item, identity: str, over: int | None) -> bool:
+    def _add(self, listed: _Listed, item: Item, over: Mapping[str, int]) -> bool:
         """Enter a listed video into the ledger; returns whether it was queued.
 
         Args:
             listed: Its source.
             item: The video.
-            identity: Its identity.
-            over: Its row if it needs no more work.
+            over: Of the source's videos that need no more work: the row of each identity.
         """
         context, source = self._context, listed.source
+        if item.error is not None and (item.list_broke or item.error.retry):
+            self._failed(source, failure_of(item.error, Phase.FETCH))
+            return False
+        if source.watched and not self._is_settled(item):
+            context.log("still_changing", source=well_formed(item.source))
+            return False
+        try:
+            identity = listed.fetcher.identify(item)
+        except SourceError as error:  # a file that was removed since it was listed
+            self._failed(source, failure_of(error, Phase.FETCH))
+            return False
         owner = self._owner(listed, identity)
         if owner.hashes[0] != listed.hashes[0]:
             # Two runs of one video in one folder would replace each other in every batch run.
@@ -248,8 +238,8 @@ class Listing:
             )
             self._failed(source, Failure("clash", message))
             return False
-        if over is not None:
-            self._note_path(item, identity, over)
+        if identity in over:
+            self._note_path(item, identity, over[identity])
             return False
         work, created = self._entered(listed, item, identity)
         self._note_path(item, identity, work.id)
@@ -300,7 +290,7 @@ class Listing:
 
     def _wanted(self, source: Source, work: Work) -> Work | None:
         """The row of a video that is to be analyzed, by its state and today's filters; None: it is not."""
-        if _is_over(work):
+        if is_over(work):
             return None
         reason = why_not(source, work, self._context.clock.time())
         if reason is not None:
@@ -315,11 +305,6 @@ class Listing:
 
 def _shown(item: Item) -> str:
     return without_login(well_formed(item.source))
-
-
-def _is_over(work: Work) -> bool:
-    """Whether a video needs no more work, as `Ledger.over`."""
-    return work.state in FINAL and not (work.state is State.SKIPPED and work.error_kind in REOPENED)
 
 
 def why_not(source: Source, work: Work, now: float) -> str | None:

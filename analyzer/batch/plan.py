@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import datetime
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from analyzer.batch.config import Filters, Jobs, Source
-from analyzer.batch.context import FetcherMaker, default_fetcher
+from analyzer.batch.context import FetcherMaker, default_fetcher, origin_of
 from analyzer.batch.executors.choice import expected_slots
-from analyzer.batch.ledger import TOGETHER, Known, Ledger, State
-from analyzer.errors import AnalyzerError, SourceError
+from analyzer.batch.ledger import Known, Ledger, State, is_over
+from analyzer.errors import AnalyzerError
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item, LeftOut
-from analyzer.util.iteration import in_groups
 from analyzer.util.text import well_formed
 from analyzer.util.urls import without_login
 from analyzer.vision.selection import models_hash
@@ -26,6 +25,8 @@ from analyzer.vision.selection import models_hash
 __all__ = ["Excluded", "Plan", "Planned", "planned"]
 
 _NO_FILTERS = Filters()
+_TOGETHER = 500
+"""Videos that the ledger is asked about at a time."""
 
 
 class Planned(NamedTuple):
@@ -137,16 +138,10 @@ def _of_source(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Ite
     taken = 0
     moment = datetime.datetime.now(datetime.UTC)
     filters = None if source.filters == _NO_FILTERS else source.filters
-    # No more is listed than needed: each page of a channel is a request.
-    most = TOGETHER if source.max_per_run is None else 1
-    for items in in_groups(asked.fetcher.resolve(source.name, on_left_out=plan.left_out.append), most):
-        some = _identified(items, asked, plan)
-        over = ledger.over(some, *asked.hashes)
-        plan.known += len(over)
-        due = [identity for identity in some if identity not in over]
-        known = ledger.known_of(due, *asked.hashes) if due else {}
-        for identity in due:
-            found = _judged(filters, some[identity], known.get(identity), moment, asked.rates)
+    for some in _listed(source, asked, ledger, plan):
+        known = ledger.known_of(some, *asked.hashes) if some else {}
+        for identity, item in some.items():
+            found = _judged(filters, item, known.get(identity), moment, asked.rates)
             if found is None:
                 plan.known += 1
                 continue
@@ -163,28 +158,43 @@ def _of_source(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Ite
             return
 
 
-def _identified(items: Iterable[Item], asked: _Asked, plan: Plan) -> dict[str, Item]:
-    """Return the videos that were not listed before, by their identities."""
-    found: dict[str, Item] = {}
-    for item in items:
-        if item.error is not None:
-            plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
-            continue
-        try:
-            identity = asked.fetcher.identify(item)
-        except SourceError as error:  # a file that was removed since it was listed
-            plan.failed.append((well_formed(item.source), str(error)))
-            continue
-        if identity not in asked.seen:
-            asked.seen.add(identity)
-            found[identity] = item
-    return found
+def _listed(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Iterator[dict[str, Item]]:
+    """List the videos of a source that were not listed before, by their identities, some at a time.
+
+    Those that the source itself has brought into the ledger, and that are over, are only counted.
+    """
+    # No more is listed than needed: each page of a channel is a request.
+    most = _TOGETHER if source.max_per_run is None else 1
+    over, seen, identify = ledger.over(origin_of(source), *asked.hashes), asked.seen, asked.fetcher.identify
+    some: dict[str, Item] = {}
+    try:
+        for item in asked.fetcher.resolve(source.name, on_left_out=plan.left_out.append):
+            if item.error is not None:
+                plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
+                continue
+            identity = identify(item)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            if identity in over:
+                plan.known += 1
+                continue
+            some[identity] = item
+            if len(some) >= most:
+                yield some
+                some = {}
+    except AnalyzerError:
+        yield some
+        raise
+    yield some
 
 
 def _judged(
     filters: Filters | None, item: Item, row: Known | None, moment: datetime.datetime, rates: _Rates
 ) -> Planned | Excluded | None:
-    """What is to be done with a video that is not over; None: nothing yet."""
+    """What is to be done with a video; None: nothing, it is known."""
+    if row is not None and is_over(row):
+        return None
     shown = without_login(well_formed(item.source))
     title = item.title and well_formed(item.title)
     duration_s, uploaded = item.duration_s, item.uploaded

@@ -51,7 +51,7 @@ __all__ = [
     "check_address",
     "is_generic",
     "own_address",
-    "positive_seconds",
+    "positive_number",
     "publish_download",
     "stands_alone",
     "upload_date",
@@ -105,7 +105,7 @@ def own_address(entry: Mapping[str, Any]) -> str | None:
 _OF_PAGE = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
 """What an embedding page says about a video that takes precedence over the embedded player."""
 
-_OF_LINK = ("_type", "url", "ie_key", "id", *_OF_PAGE)
+_OF_LINK = ("_type", "url", "ie_key", "id")
 
 _MOST_AHEAD = 500
 """Entries of a playlist that are taken at a time."""
@@ -116,7 +116,8 @@ def link_of(entry: Mapping[str, Any]) -> Info:
 
     The rest, such as the addresses of thumbnails, would take most of the memory of a long list.
     """
-    return {key: value for key in _OF_LINK if (value := entry.get(key)) is not None}
+    needed = _OF_LINK if entry["_type"] == "url" else (*_OF_LINK, *_OF_PAGE)
+    return {key: value for key in needed if (value := entry.get(key)) is not None}
 
 
 def stands_alone(entry: Mapping[str, Any]) -> bool:
@@ -124,20 +125,21 @@ def stands_alone(entry: Mapping[str, Any]) -> bool:
     return own_address(entry) is not None and _SMUGGLED not in str(entry.get("url"))
 
 
-def _enabled_extractors() -> list[Any]:
-    """Return yt-dlp's own extractors, in the order in which they are asked."""
+@functools.cache
+def _enabled_extractors() -> dict[str, Any]:
+    """Return yt-dlp's own extractors by their keys, in the order in which they are asked."""
     _forbid_plugins()
     from yt_dlp.extractor import gen_extractor_classes
 
-    return [each for each in gen_extractor_classes() if each._ENABLED]
+    return {each.ie_key(): each for each in gen_extractor_classes() if each._ENABLED}
 
 
 class Sites:
     """Finds the extractor of an address without a session and without requests."""
 
     def __init__(self, extractors: Iterable[type[InfoExtractor] | InfoExtractor]) -> None:
-        known = (*extractors, *_enabled_extractors())
-        self._ies: dict[str, Any] = {each.ie_key(): each for each in known}
+        own = {each.ie_key(): each for each in extractors}
+        self._ies: dict[str, Any] = own | _enabled_extractors()
         self._tests: dict[str, Callable[[str], object]] = {}
 
     def find(self, url: str, key: str | None = None) -> tuple[str | None, str | None]:
@@ -353,8 +355,7 @@ class YtDlpSession:
         for each in extractors:
             self._ydl.add_info_extractor(each() if isinstance(each, type) else each)
         # As `add_default_info_extractors`, whose time grows with the square of their number.
-        for known in _enabled_extractors():
-            self._ydl.add_info_extractor(known)
+        self._ydl._ies.update(_enabled_extractors())
         # All requests of yt-dlp, in every phase, pass through this one method.
         self._urlopen = self._ydl.urlopen
         self._ydl.urlopen = self._open_watched
@@ -903,7 +904,7 @@ def candidate_of(item: Item, plan: _Plan) -> Candidate:
     """Return the facts that `accept` decides on: the site's data and the size of the download."""
     info = plan.info
     video_id = video_id_of(item, info.get("extractor_key"), info.get("id"))
-    duration_s = positive_seconds(info.get("duration"))
+    duration_s = positive_number(info.get("duration"))
     sizes = [_size_bytes(each, duration_s) for each in plan.formats]
     return Candidate(
         video_id=video_id,
@@ -918,25 +919,20 @@ def candidate_of(item: Item, plan: _Plan) -> Candidate:
 def _size_bytes(each: Mapping[str, Any], duration_s: float | None) -> int | None:
     """Return the declared size of a format, else an estimate from its bit rate; None if both are unknown."""
     for key in ("filesize", "filesize_approx"):
-        if size := _positive(each.get(key)):
+        if size := positive_number(each.get(key)):
             return round(size)
-    rate_kbps = _positive(each.get("tbr"))
+    rate_kbps = positive_number(each.get("tbr"))
     return round(rate_kbps * 125 * duration_s) if rate_kbps and duration_s else None
 
 
-def _positive(value: object) -> float | None:
-    """Return an untrusted number if it is positive and plausible, else None."""
-    number = type(value) in (int, float)  # no bool
-    return float(value) if number and 0 < value < 1e15 else None  # type: ignore[operator, arg-type]
+def positive_number(value: object) -> float | None:
+    """Return an untrusted number, such as a duration, if it is positive and plausible.
 
-
-def positive_seconds(value: object) -> float | None:
-    """Return an untrusted duration in seconds.
-
-    >>> [positive_seconds(value) for value in (12, 0, "12", True, float("nan"), 10**400)]
+    >>> [positive_number(value) for value in (12, 0, "12", True, float("nan"), 10**400)]
     [12.0, None, None, None, None, None]
     """
-    return _positive(value)
+    number = type(value) in (int, float)  # no bool
+    return float(value) if number and 0 < value < 1e15 else None  # type: ignore[operator, arg-type]
 
 
 def upload_date(info: Mapping[str, Any]) -> str | None:
@@ -954,8 +950,9 @@ def upload_date(info: Mapping[str, Any]) -> str | None:
             return datetime.date(*map(int, date.groups())).isoformat()
         except ValueError:
             pass
-    moment = _utc(info.get("timestamp"))
-    return moment and moment[:10]
+    moment = info.get("timestamp")
+    day = None if moment is None else _utc(moment)
+    return day and day[:10]
 
 
 def _title(item: Item, info: Mapping[str, Any], video_id: str) -> str:
@@ -999,7 +996,7 @@ def publish_download(item: Item, info: Info, files: list[tuple[Path, Info]], fol
         channel=channel_name(info),
         uploaded=upload_date(info),
         uploaded_at=_utc(info.get("timestamp")),
-        duration_s=positive_seconds(info.get("duration")),
+        duration_s=positive_number(info.get("duration")),
         fetched=True,
         details={
             "extractor": str(info.get("extractor_key") or ""),
