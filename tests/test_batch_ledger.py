@@ -34,6 +34,7 @@ from analyzer.batch.ledger import (
     is_running,
     lock_ledger,
 )
+from analyzer.batch.maintenance import prune
 from analyzer.errors import LedgerError
 
 VERSIONS = {"analyzer": "1"}
@@ -696,13 +697,15 @@ def test_an_older_ledger_is_upgraded_once(path: Path, version: int) -> None:
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
-def test_an_older_ledger_is_read_without_being_changed(path: Path, version: int) -> None:
+def test_who_only_reads_an_older_ledger_is_told_what_upgrades_it(path: Path, version: int) -> None:
     write_old(path, version)
     content = path.read_bytes()
-    with Ledger(path, read_only=True) as ledger:
-        check_upgraded(ledger, version)
-    assert health(path)[0].startswith("8 videos: 1 new, 1 downloading, 1 downloaded")
+    with pytest.raises(LedgerError, match=r"earlier version.*next batch run upgrades it.*`batch prune`"):
+        Ledger(path, read_only=True)
+    assert "batch prune" in health(path)[1]
     assert path.read_bytes() == content
+    prune(path, path.parent, keep_days=1e6)
+    assert health(path)[0].startswith("8 videos: 1 new, 1 downloading, 1 downloaded")
 
 
 def test_an_upgrade_that_is_interrupted_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

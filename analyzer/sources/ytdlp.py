@@ -105,8 +105,6 @@ def own_address(entry: Mapping[str, Any]) -> str | None:
 _OF_PAGE = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
 """What an embedding page says about a video that takes precedence over the embedded player."""
 
-_OF_LINK = ("_type", "url", "ie_key", "id")
-
 _MOST_AHEAD = 500
 """Entries of a playlist that are taken at a time."""
 
@@ -116,8 +114,11 @@ def link_of(entry: Mapping[str, Any]) -> Info:
 
     The rest, such as the addresses of thumbnails, would take most of the memory of a long list.
     """
-    needed = _OF_LINK if entry["_type"] == "url" else (*_OF_LINK, *_OF_PAGE)
-    return {key: value for key in needed if (value := entry.get(key)) is not None}
+    kind = entry["_type"]
+    link = {"_type": kind, "url": entry.get("url"), "ie_key": entry.get("ie_key"), "id": entry.get("id")}
+    if kind != "url":
+        link |= {key: entry[key] for key in _OF_PAGE if entry.get(key) is not None}
+    return link
 
 
 def stands_alone(entry: Mapping[str, Any]) -> bool:
@@ -1050,12 +1051,13 @@ def video_id_of(item: Item, key: str | None, name: object) -> str:
             address += f"#{item.entry.get('url')}"  # as do its links without their own addresses
         return web_id(address)
     full = f"{site}-{name}"
-    if len(full) <= 64 and _UNSAFE.search(full) is None:
+    if _SAFE_NAME.fullmatch(full):
         return full
-    return f"{_UNSAFE.sub('-', full)[:48]}-{hashlib.sha256(full.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", full)
+    return f"{safe[:48]}-{hashlib.sha256(full.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def is_generic(key: str | None) -> bool:
