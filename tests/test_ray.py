@@ -19,12 +19,14 @@ import pytest
 
 from analyzer.batch.config import jobs_of
 from analyzer.batch.executors import ray as ray_module
-from analyzer.batch.executors import ray_cluster
+from analyzer.batch.executors import ray_cluster, units
 from analyzer.batch.executors.base import WorkerState
+from analyzer.batch.executors.commits import store
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
 from analyzer.batch.executors.station import Assignment, Packed, Report, Station, models_hash_here
+from analyzer.batch.executors.units import Job, Unit
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
@@ -377,7 +379,7 @@ def test_a_video_is_sent_to_machines_that_do_not_see_it(
 ) -> None:
     """In several pieces, once to each machine, and nothing of it stays there."""
     workers, sent_bytes_per_s, expected = receivers
-    monkeypatch.setattr(ray_module, "_SENT_BYTES_PER_S", sent_bytes_per_s)
+    monkeypatch.setattr(units, "_SENT_BYTES_PER_S", sent_bytes_per_s)
     path = tmp_path / "clip.mp4"
     path.write_bytes(bytes(20 * 2**20))
     path.write_bytes(marked(path, "slow"))
@@ -414,7 +416,7 @@ def test_a_shared_video_that_no_machine_sees_fails_alone(
     executor = make(1, acts, source="shared")
     spec, other = slow(tmp_path / "out", slow_file), job(tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(ray_module, "_source_files", lambda video: (SourceFile(slow_file, "0" * 64, 1),))
+        patch.setattr(ray_module, "source_files", lambda video: (SourceFile(slow_file, "0" * 64, 1),))
         executor.submit(spec)
         failed = until(executor, lambda events: ended(events, spec))[-1]
     assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("output", Phase.ANALYZE)
@@ -436,13 +438,13 @@ def test_segments_of_a_run_that_is_published_already_are_reported(tmp_path: Path
 def test_a_segment_that_comes_after_all_others_leaves_nothing_in_a_published_run(tmp_path: Path) -> None:
     there, run = PartStore(tmp_path / "there", "key"), tmp_path / "run"
     there.commit_empty(0)
-    job_here = ray_module._Job(job(tmp_path), run, run / ".new", contextlib.ExitStack())
-    unit = ray_module._Unit(job_here, (0, 1))
+    job_here = Job(job(tmp_path), run, run / ".new", contextlib.ExitStack())
+    unit = Unit(job_here, (0, 1))
     report = Report(Segment(1, 0, 0, 0, 0), Packed("key", 0, there.pack(0)))
     job_here.finishing = True
-    assert ray_module._store(unit, [report]).events == [report.event] and not run.exists()
+    assert store(unit, [report]).events == [report.event] and not run.exists()
     job_here.finishing = False
-    assert ray_module._store(unit, [report]).events == [report.event]
+    assert store(unit, [report]).events == [report.event]
     assert PartStore(run, "key").segments() == [0]
 
 

@@ -1,0 +1,102 @@
+"""What the batch's process reads and writes for the stations of a cluster, in threads of its own.
+
+Segments and runs come as bytes, and each is committed once by a rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from analyzer.batch.executors.node_files import SourceFile
+from analyzer.batch.executors.station import Packed, Report
+from analyzer.batch.executors.units import Unit
+from analyzer.batch.protocol import Done, JobEvent, Opened, Stopped
+from analyzer.errors import SourceError
+from analyzer.runs.segments import PartStore, part_stores
+from analyzer.runs.transfer import DamagedRunError, RunReceiver
+from analyzer.sources.types import Video
+from analyzer.util.atomic import reading_errors
+
+__all__ = ["Stored", "finished_parts", "source_files", "store"]
+
+
+@dataclass
+class Stored:
+    """What has become of a station's reports."""
+
+    events: list[JobEvent] = field(default_factory=list)
+    """Those that count now."""
+    pieces: list[bytes] = field(default_factory=list)
+    """Of the video's files, which the station wants."""
+    error: Exception | None = None
+    """Why nothing after the events could be written."""
+
+
+def source_files(video: Video) -> tuple[SourceFile, ...]:
+    """The files of a video that can be read here; the analysis says what is wrong with others."""
+    found = []
+    for path in (*video.paths, *([video.audio_path] if video.audio_path else [])):
+        with contextlib.suppress(SourceError, OSError):
+            found.append(SourceFile.of(path))
+    return tuple(found)
+
+
+def finished_parts(folder: Path) -> list[Packed]:
+    """Read the finished segments in a run's folder, of whatever analysis.
+
+    Raises:
+        OutputError: One cannot be read.
+    """
+    stores = part_stores(folder)
+    return [Packed(one.key, number, one.pack(number)) for one in stores for number in one.segments()]
+
+
+def store(unit: Unit, reports: Sequence[Report]) -> Stored:
+    """Write what a station has reported to the disk, and read what it wants."""
+    stored = Stored()
+    try:
+        for report in reports:
+            _store_one(unit, report, stored)
+    except Exception as error:  # noqa: BLE001 - it fails its job and no other
+        stored.error = error
+    return stored
+
+
+def _store_one(unit: Unit, report: Report, stored: Stored) -> None:
+    job = unit.job
+    late = job.finishing and unit.segments is not None  # all parts are here, or removed: the run is published
+    if report.wanted is not None and job.files is not None:
+        job.sent = True
+        path = job.files[report.wanted.file].path
+        with reading_errors(path), path.open("rb") as file:
+            file.seek(report.wanted.offset)
+            stored.pieces.append(file.read(report.wanted.size))
+    if report.files:
+        _clear(job.staging)  # perhaps from a station that was lost
+        job.receiver = RunReceiver(job.staging, report.files)
+    if report.piece is not None and job.receiver is not None:
+        job.receiver.receive(report.piece)
+    if report.part is not None and not late:
+        PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
+    match report.event:
+        case None:
+            pass
+        case Done() if isinstance(job.ending, Stopped | None):
+            if job.receiver is None:
+                raise DamagedRunError("a run has no files")
+            job.receiver.publish(job.folder, job.spec.video)
+            stored.events.append(replace(report.event, run=job.folder.name))
+        case Opened():
+            completed = tuple(PartStore(job.folder, report.event.parts_key).segments())
+            stored.events.append(replace(report.event, completed=completed))
+        case _:
+            stored.events.append(report.event)
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
