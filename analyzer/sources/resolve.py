@@ -388,29 +388,28 @@ class Fetcher:
         page = raw.get("webpage_url") or source
         # Entries that contain a whole video lack what yt-dlp copies from the playlist.
         inherited = {key: raw.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
-        entries = session.entries(raw.get("entries") or (), page)
-        for number in itertools.count(1):
-            try:
-                entry = next(entries, _END)
-            except AnalyzerError as error:
-                if session.call.ended:
-                    raise
-                # The generator has ended: one item represents the entries that cannot be listed.
-                yield failed_item(error, f"{page}#{number}", list_broke=True)
-                return
-            if entry is _END:
-                return
-            if not entry:
-                name, kind = f"{page}#{number}", SourceErrorKind.PRIVATE_OR_REMOVED
-                yield failed_item(source_failure(kind, name, f"entry {number} of the playlist"), name)
-            elif entry.get("_type", "video") in URL_TYPES and not session.names_playlist(entry):
-                address = own_address(entry)
-                alone = address is not None and address == entry["url"]  # as `stands_alone`
-                yield _entry_item(entry, address or f"{page}#{number}", alone, link_of(entry))
-            else:
-                yield from self._walk_further(session, {**inherited, **entry}, f"{page}#{number}", depth)
-                if session.call.refusal is not None:  # it ends the rest, too
-                    return
+        number = 0
+        try:
+            for some in session.entries(raw.get("entries") or (), page):
+                for entry in some:
+                    number += 1
+                    if not entry:
+                        name, kind = f"{page}#{number}", SourceErrorKind.PRIVATE_OR_REMOVED
+                        yield failed_item(source_failure(kind, name, f"entry {number} of the playlist"), name)
+                    elif entry.get("_type", "video") in URL_TYPES and not session.names_playlist(entry):
+                        address = own_address(entry)
+                        alone = address is not None and address == entry["url"]  # as `stands_alone`
+                        yield _entry_item(entry, address or f"{page}#{number}", alone, link_of(entry))
+                    else:
+                        whole = {**inherited, **entry}
+                        yield from self._walk_further(session, whole, f"{page}#{number}", depth)
+                        if session.call.refusal is not None:  # it ends the rest, too
+                            return
+        except AnalyzerError as error:
+            if session.call.ended:
+                raise
+            # The generator has ended: one item represents the entries that cannot be listed.
+            yield failed_item(error, f"{page}#{number + 1}", list_broke=True)
 
     def _walk_further(self, session: YtDlpSession, entry: Info, name: str, depth: int) -> Iterator[Item]:
         """Yield the items of an entry that is no link to a video."""
@@ -435,7 +434,6 @@ class Fetcher:
             yield from self._walk(session, entry, name, depth - 1)
 
 
-_END: Any = object()
 _VIDEO = MediaKind.VIDEO  # to look it up in the enumeration takes a tenth of the time to make an item
 
 

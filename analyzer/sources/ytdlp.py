@@ -417,47 +417,48 @@ class YtDlpSession:
             raise self.call.refusal
         return value
 
-    def entries(self, listed: Iterable[Any], page: str) -> Iterator[Any]:
-        """Yield the entries of a playlist one by one.
+    def entries(self, listed: Iterable[Any], page: str) -> Iterator[list[Any]]:
+        """Yield the entries of a playlist, some at a time.
 
-        A worker takes several at a time, since a thread for each would cost more than the entry: up to the
-        next request, never more than `Call.left`, and no more than were wanted so far, so that at most one
-        page is asked for in vain.
+        A thread for each entry would cost far more than the entry. So a worker takes several: up to the next
+        request, no more than `Call.left`, and not many more than were wanted so far, so that at most one page
+        is requested in vain.
 
         Args:
             listed: The entries; to take one may need a request.
             page: The playlist's address, for errors.
 
         Raises:
-            AnalyzerError: As from `run`, behind the entries that were taken before.
+            AnalyzerError: As from `run`, after the entries before it.
         """
-        source, taken = iter(listed), 0
-        while True:
+        source, taken, more = iter(listed), 0, True
+        while more:
             some: list[Any] = []
-            most = min(taken + 1, _MOST_AHEAD, self.call.left)
-
-            def take(some: list[Any] = some, most: int = most) -> bool:
-                requests, end = self._requests, time.monotonic() + POLL_S
-                for entry in itertools.islice(source, most):
-                    some.append(entry)
-                    if self._requests != requests or time.monotonic() > end:
-                        break
-                return bool(some)
-
+            most = min(3 * taken + 1, _MOST_AHEAD, self.call.left)
             error = None
             try:
-                more = self.run(take, name=lambda: f"{page}#{taken + len(some) + 1}")  # noqa: B023 - called at once
+                more = self.run(
+                    lambda: self._take(source, most, some),  # noqa: B023 - done before the next turn
+                    name=lambda: f"{page}#{taken + len(some) + 1}",  # noqa: B023
+                )
             except AnalyzerError as failure:
                 if self.call.ended:
                     raise
-                error, more = failure, False
+                error = failure
             whole = some[:]  # a worker that was stopped may still add to it
-            yield from whole
             taken += len(whole)
+            yield whole
             if error is not None:
                 raise error
-            if not more:
-                return
+
+    def _take(self, source: Iterator[Any], most: int, some: list[Any]) -> bool:
+        """Add entries to `some` until a request was made; return whether there may be more."""
+        requests, end = self._requests, time.monotonic() + POLL_S
+        for entry in itertools.islice(source, most):
+            some.append(entry)
+            if self._requests != requests or time.monotonic() > end:
+                return True
+        return len(some) == most
 
     def _too_silent(self) -> SourceError:
         detail = f"for {self._settings.timeout_s:g} s"
