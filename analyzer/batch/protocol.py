@@ -204,6 +204,8 @@ class Progress:
     job_id: int
     time_s: float
     duration_s: float | None
+    cpu_s: float = 0.0
+    """Processor time that the worker has spent on the job, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -316,6 +318,8 @@ class SegmentsDone:
     """The segments that `JobSpec.segments` asked for are finished and on the disk."""
 
     job_id: int
+    cpu_s: float = 0.0
+    """As in `Progress`."""
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ class Fetcher:
             yield item
         if empty:
             raise SourceError(
-                f"There is nothing to analyze in {redacted(name)}",
+                f"there is nothing to analyze in {redacted(name)}",
                 kind=SourceErrorKind.EMPTY,
                 source=name,
             )
@@ -292,7 +292,7 @@ class Fetcher:
         try:
             staging = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
         except OSError as error:
-            message = f"Cannot download into {folder}: {error.strerror}"
+            message = f"cannot download into {folder}: {error.strerror}"
             raise OutputError(message, no_space=is_full(error)) from error
         try:
             return self._download(item, folder, staging, accept, Call(on_wait))

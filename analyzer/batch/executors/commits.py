@@ -16,12 +16,29 @@ from analyzer.batch.executors.station import Packed, Report
 from analyzer.batch.executors.units import Unit
 from analyzer.batch.protocol import Done, JobEvent, Opened, Stopped
 from analyzer.errors import SourceError
+from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore, part_stores
-from analyzer.runs.transfer import DamagedRunError, RunReceiver
+from analyzer.runs.transfer import DamagedRunError, Piece, RunReceiver, pieces, run_files
 from analyzer.sources.types import Video
 from analyzer.util.atomic import reading_errors
 
-__all__ = ["Stored", "finished_parts", "source_files", "store"]
+__all__ = ["Prepared", "Stored", "prepare", "source_files", "store"]
+
+_PIECE_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a station gets with a unit."""
+
+    files: tuple[SourceFile, ...]
+    """Of the video."""
+    parts: Sequence[Packed] = ()
+    """The finished segments."""
+    run: Sequence[Piece] = ()
+    """The run, if only its annotated video is missing."""
+    corrections: bytes | None = None
+    """Of the run."""
 
 
 @dataclass
@@ -36,6 +53,25 @@ class Stored:
     """Why nothing after the events could be written."""
 
 
+def prepare(unit: Unit) -> Prepared:
+    """Read what a station needs for a unit.
+
+    Raises:
+        OutputError: It cannot be read.
+    """
+    job = unit.job
+    files = source_files(job.spec.video) if job.files is None else job.files
+    if unit.segments is not None:
+        return Prepared(files)
+    corrections = job.folder / CORRECTIONS_FILE
+    with reading_errors(corrections):
+        made = corrections.read_bytes() if corrections.exists() else None
+    run: list[Piece] = []
+    if job.undrawn:
+        run = list(pieces(job.folder, run_files(job.folder, downloads=False), _PIECE_BYTES))
+    return Prepared(files, _finished_parts(job.folder), run, made)
+
+
 def source_files(video: Video) -> tuple[SourceFile, ...]:
     """The files of a video that can be read here; the analysis says what is wrong with others."""
     found = []
@@ -45,7 +81,7 @@ def source_files(video: Video) -> tuple[SourceFile, ...]:
     return tuple(found)
 
 
-def finished_parts(folder: Path) -> list[Packed]:
+def _finished_parts(folder: Path) -> list[Packed]:
     """Read the finished segments in a run's folder, of whatever analysis.
 
     Raises:
@@ -88,7 +124,7 @@ def _store_one(unit: Unit, report: Report, stored: Stored) -> None:
         case Done() if isinstance(job.ending, Stopped | None):
             if job.receiver is None:
                 raise DamagedRunError("a run has no files")
-            job.receiver.publish(job.folder, job.spec.video)
+            job.receiver.publish(job.folder, job.spec.video, grows=job.undrawn)
             stored.events.append(replace(report.event, run=job.folder.name))
         case Opened():
             completed = tuple(PartStore(job.folder, report.event.parts_key).segments())
