@@ -44,22 +44,13 @@ def video_id(number: int) -> str:
 _FACTOR = 11_400_714_819
 
 
-def length_s(number: int) -> float:
-    """Length of a video: half of them are shorter than nine minutes, one in a hundred longer than 5 hours."""
-    return _LENGTHS_S[number * 7919 % len(_LENGTHS_S)]
-
-
 def _quantile_s(uniform: float) -> float:
     normal = statistics.NormalDist().inv_cdf(uniform)
     return float(round(540.0 * math.exp(1.54 * normal)))
 
 
+# Half of them are shorter than nine minutes, one in a hundred longer than 5 hours.
 _LENGTHS_S = [_quantile_s((place + 0.5) / 1009) for place in range(1009)]
-
-
-def title(number: int) -> str:
-    """A title of ordinary length."""
-    return f"Evening news of day {number % 9973}, part {number}: the main topics"
 
 
 def channels(rows: int) -> int:
@@ -109,8 +100,8 @@ def entry_of(number: int) -> dict[str, Any]:
         **_LIKE_ALL,
         "id": id,
         "url": f"https://www.youtube.com/watch?v={id}",
-        "title": title(number),
-        "duration": length_s(number),
+        "title": f"Evening news of day {number % 9973}, part {number}: the main topics",
+        "duration": _LENGTHS_S[number * 7919 % 1009],
         "view_count": number,
     }
 
@@ -486,9 +477,9 @@ def section(results: dict[str, dict[str, float]], rows: int, size_mb: float) -> 
         MARKS[0],
         f"Written by `python -m benchmarks.ledger`, with {rows:,} made videos in {channels(rows)} channels:",
         "90 % are done, the others skipped, abandoned, failed, new or in work, with their attempts and",
-        f"segments; the file has {size_mb:,.0f} MB. An extractor of the benchmark lists the channels in one page",
-        "each, without a network; a real channel needs a request for each 30 videos. Processor time of each",
-        "process, its start included, and the most memory that it had resident.",
+        f"segments; the file has {size_mb:,.0f} MB. An extractor of the benchmark lists the channels,",
+        "without a network and in one page each; a real channel needs a request for each 30 videos.",
+        "Processor time of each process, its start included, and the most memory that it had resident.",
         "",
         "| | processor time | memory |",
         "| --- | ---: | ---: |",

@@ -235,6 +235,8 @@ _MIGRATIONS = (
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 """A batch upgrades an older ledger when it opens it. Scripts that were released never change."""
+_SAME_TABLES = 5
+"""Since this version only indexes have changed: who reads needs no upgrade, only more time."""
 
 
 @dataclass(frozen=True)
@@ -402,12 +404,12 @@ class Ledger:
 
     Args:
         path: The file.
-        read_only: Nothing is created, changed or upgraded; a ledger of an earlier version is refused. If
-            there is no file, the ledger is empty.
+        read_only: Nothing is created, changed or upgraded; a ledger whose tables have changed since is
+            refused. If there is no file, the ledger is empty.
         now: The clock.
 
     Raises:
-        LedgerError: It is damaged, belongs to another program or another version, or cannot be read or
+        LedgerError: It is damaged, belongs to another program or a newer version, or cannot be read or
             written. All methods raise this.
     """
 
@@ -476,7 +478,7 @@ class Ledger:
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise sqlite3.DatabaseError(found)
-        if version < SCHEMA_VERSION and read_only:
+        if version < _SAME_TABLES and read_only:
             raise LedgerError(
                 f"the ledger {self.path} was written by an earlier version of this program: the next batch"
                 " run upgrades it, and so does `batch prune`"

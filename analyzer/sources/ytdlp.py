@@ -98,8 +98,10 @@ def url_entry(url: str) -> Info:
 
 def own_address(entry: Mapping[str, Any]) -> str | None:
     """Return the address of a playlist entry, without the data that yt-dlp's extractors append to it."""
-    url = str(entry.get("url") or "").partition(_SMUGGLED)[0]
-    return url if url.startswith(("http://", "https://")) else None
+    url = str(entry.get("url") or "")
+    if not url.startswith(("http://", "https://")):
+        return None
+    return url.partition(_SMUGGLED)[0] if _SMUGGLED in url else url
 
 
 _OF_PAGE = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
