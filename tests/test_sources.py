@@ -106,7 +106,7 @@ def refused(source: str, folder: Path, *extractors: Any, **settings: Any) -> Sou
 
 def check_message(error: SourceError) -> SourceError:
     message = str(error)
-    assert re.fullmatch(r"[A-Z][^\n\r\x1b]+ \(yt-dlp \d{4}\.\d\d\.\d\d[\d.]*\)", message), message
+    assert re.fullmatch(r"\w[^\n\r\x1b]+ \(yt-dlp \d{4}\.\d\d\.\d\d[\d.]*\)", message), message
     assert len(message) < 400
     for rubbish in ("ERROR", "report this", "caused by", "Traceback", "--cookies", "http://"):
         assert rubbish not in message
