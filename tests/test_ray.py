@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,8 +19,8 @@ import psutil
 import pytest
 
 from analyzer.batch.config import jobs_of
+from analyzer.batch.executors import commits, ray_cluster, units
 from analyzer.batch.executors import ray as ray_module
-from analyzer.batch.executors import ray_cluster, units
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.commits import store
 from analyzer.batch.executors.local import Prepare
@@ -49,6 +50,7 @@ from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import ClusterError
 from analyzer.runs.segments import PartStore
 from analyzer.settings import Settings
+from analyzer.sources.types import Video
 from testkit.clusters import cluster
 from testkit.media import numbered, write_video
 from tests.batch_faults import (
@@ -415,12 +417,19 @@ def test_a_shared_video_that_no_machine_sees_fails_alone(
 ) -> None:
     executor = make(1, acts, source="shared")
     spec, other = slow(tmp_path / "out", slow_file), job(tmp_path / "out")
+    threads = []
+
+    def other_files(video: Video) -> tuple[SourceFile, ...]:
+        threads.append(threading.current_thread())
+        return (SourceFile(slow_file, "0" * 64, 1),)
+
     with monkeypatch.context() as patch:
-        patch.setattr(ray_module, "source_files", lambda video: (SourceFile(slow_file, "0" * 64, 1),))
+        patch.setattr(commits, "source_files", other_files)
         executor.submit(spec)
         failed = until(executor, lambda events: ended(events, spec))[-1]
     assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("output", Phase.ANALYZE)
     assert f"does not see {slow_file}" in failed.error
+    assert threads and threading.main_thread() not in threads, "a folder of many images takes a while"
     executor.submit(other)
     assert isinstance(until(executor, lambda events: ended(events, other))[-1], Done)
 

@@ -12,10 +12,10 @@ import ray
 from ray.exceptions import RayError
 
 from analyzer.batch.executors.base import WorkerState, WorkerStatus
-from analyzer.batch.executors.commits import Stored
+from analyzer.batch.executors.commits import Prepared, Stored
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.ray_cluster import Needs
-from analyzer.batch.executors.station import Facts, Packed, Station
+from analyzer.batch.executors.station import Facts, Station
 from analyzer.batch.executors.units import Unit
 
 __all__ = ["Actor", "answers", "start", "status"]
@@ -37,8 +37,8 @@ class Actor:
     unit: Unit | None = None
     storing: Future[Stored] | None = None
     """Writes what the last answer has brought."""
-    packing: Future[list[Packed]] | None = None
-    """Reads the finished segments of the job that it gets next."""
+    preparing: Future[Prepared] | None = None
+    """Reads what goes with its unit."""
     since: float = field(default_factory=time.monotonic)
     """Of the state."""
     heard: float = field(default_factory=time.monotonic)

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from analyzer.batch.config import Jobs
 from analyzer.batch.executors.actors import Actor, answers, start, status
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
-from analyzer.batch.executors.commits import Stored, finished_parts, source_files, store
+from analyzer.batch.executors.commits import Prepared, Stored, prepare, store
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.ray_cluster import (
     Needs,
@@ -41,7 +41,8 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
-from analyzer.batch.executors.station import Assignment, Facts, Packed, models_hash_here
+from analyzer.batch.executors.ray_downloads import HeldVideo, RayDownloads
+from analyzer.batch.executors.station import Assignment, Facts, models_hash_here
 from analyzer.batch.executors.units import Job, Unit, Units
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
@@ -58,13 +59,14 @@ from analyzer.batch.protocol import (
     Ready,
     Segment,
     SegmentsDone,
+    SourceLost,
     Stopped,
     encode,
 )
 from analyzer.batch.worker import published_run
 from analyzer.errors import ClusterError, MediaErrorKind, OutputError
 from analyzer.runs.folders import run_folder
-from analyzer.runs.run import CORRECTIONS_FILE
+from analyzer.runs.run import undrawn_run
 from analyzer.runs.segments import PartStore
 from analyzer.settings import Settings
 from analyzer.util.locks import run_lock
@@ -111,6 +113,7 @@ def ray_executor(jobs: Jobs) -> RayExecutor:
         gpus=chosen.gpus,
         address=chosen.address,
         source=chosen.source,
+        fetch=chosen.fetch,
         scratch=None if chosen.scratch is None else Path(chosen.scratch),
     )
     try:
@@ -132,6 +135,7 @@ class RayExecutor:
         address: As in `analyzer.batch.executors.ray_cluster.connect`.
         source: How videos reach the machines: ``shared``: at the same path; ``send``: through this process;
             ``auto``: at the same path where the same file is found there.
+        fetch: What downloads: ``driver``: nothing on the machines; ``workers``: they do.
         scratch: Folder for files on the machines; None: the system's temporary folder.
         prepare: As in `LocalExecutor`.
 
@@ -148,6 +152,7 @@ class RayExecutor:
         gpus: float = 0,
         address: str = "auto",
         source: str = "auto",
+        fetch: str = "driver",
         scratch: Path | None = None,
         prepare: Prepare | None = None,
     ) -> None:
@@ -167,7 +172,12 @@ class RayExecutor:
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ray-executor")
         self._inside = self._closed = False
         self._connected = connect(address, cpus * slots or max(cpus, os.cpu_count() or 1))
-        self._looked_up = time.monotonic()
+        self._downloads: RayDownloads | None = None
+        if fetch == "workers":
+            self._downloads = RayDownloads(self._needs, self._station[0], self._usable, self._idle)
+        self._given: dict[Any, Job] = {}
+        """Pieces of videos of other machines that stations wait for, and of which jobs."""
+        self._looked_up = self._watched_at = time.monotonic()
         self._slots = slots or 1
         try:
             self._look_up()
@@ -186,6 +196,11 @@ class RayExecutor:
     def threads(self) -> int:
         """As in `Executor`."""
         return self._slots * self._needs.cpus
+
+    @property
+    def downloader(self) -> RayDownloads | None:
+        """As in `Executor`."""
+        return self._downloads
 
     def check(self, settings: Iterable[Settings]) -> list[Facts]:
         """Check all machines before any work.
@@ -210,12 +225,16 @@ class RayExecutor:
         spec = replace(spec, video=replace(video, paths=paths, audio_path=audio), out=spec.out.absolute())
         folder = run_folder(spec.out, video.title, video.video_id)
         job = self._units.jobs[spec.job_id] = Job(spec, folder, Path(), contextlib.ExitStack())
+        if self._downloads is not None and paths and (held := self._downloads.held(paths[0].parent)):
+            job.held, job.files = held, held.files
         try:
             if (published := published_run(spec)) is not None:
                 self._out.append(Ready(spec.job_id))
                 self._end(job, published)
                 return
             job.staging = job.lock.enter_context(run_lock(folder))
+            hashes = {"settings_hash": spec.settings_hash, "models_hash": spec.models_hash}
+            job.undrawn = spec.settings.video and undrawn_run(folder, video, hashes) is not None
         except OutputError as error:
             self._fail(job, error)
             return
@@ -246,11 +265,13 @@ class RayExecutor:
 
     def _stop_all(self) -> None:
         """Without a cluster nothing works on any job; finished segments are on the disk."""
-        # No folder is given away while it is written to.
-        wait_for_futures([actor.storing for actor in self._actors if actor.storing is not None])
+        for actor in self._actors:
+            if actor.storing is not None and actor.unit is not None:  # no folder is given away meanwhile
+                for event in actor.storing.result().events:
+                    self._published(actor.unit.job, event)
         self._actors.clear()
         self._units.clear()
-        for job in self._units.jobs.values():
+        for job in [each for each in self._units.jobs.values() if not each.over]:
             self._end(job, Stopped(job.id))
 
     def workers(self) -> list[WorkerStatus]:
@@ -275,6 +296,8 @@ class RayExecutor:
                     ray.wait(asked, num_returns=len(asked), timeout=_CLOSE_S)
             for actor in self._actors:
                 ray.kill(actor.handle)
+            if self._downloads is not None:
+                self._downloads.close(at_once=self._inside)
         self._writers.shutdown(wait=not self._inside, cancel_futures=True)
         self._out.clear()
         for job in self._units.jobs.values():
@@ -302,9 +325,8 @@ class RayExecutor:
         nodes = living_nodes()
         usable = [node for node in nodes if node["NodeID"] not in self._refused]
         self._slots = self._configured or max(1, room(self._needs, usable))
-        waiting = any(
-            job.ending is None for job in self._units.jobs.values()
-        )  # also for the rest of their segments
+        # Also for the rest of their segments.
+        waiting = any(job.ending is None for job in self._units.jobs.values())
         if waiting and all(actor.facts is None for actor in self._actors):
             if self._start_losses >= _MAX_START_LOSSES:
                 self._give_up(f"no worker can start on the cluster: {self._why_lost}")
@@ -322,57 +344,57 @@ class RayExecutor:
             actor = start(next(self._numbers), self._needs, self._refused, *self._station)
             self._actors.append(actor)
 
+    def _usable(self) -> list[dict[str, Any]]:
+        """The machines that have room for stations and are not refused; called by other threads too."""
+        nodes = [node for node in living_nodes() if node["NodeID"] not in self._refused]
+        return [node for node in nodes if self._needs.fit(node["Resources"])]
+
+    def _idle(self) -> set[str]:
+        """The machines with idle stations."""
+        return {actor.node_id for actor in self._actors if actor.state is WorkerState.IDLE}
+
     def _assign(self) -> None:
         """Give idle stations something to do: jobs in the order of their submission, then segments."""
         idle = [actor for actor in self._actors if actor.state is WorkerState.IDLE]
-        self._units.note_idle({actor.node_id for actor in idle})
-        for actor in idle:
-            unit = self._units.next(actor.node_id, len(self._actors))
-            if unit is not None:
-                self._begin(actor, unit)
+        for actor, unit in self._units.assign(self._actors, idle) if idle else ():
+            actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
+            actor.become(WorkerState.STARTING)
+            if unit.segments is None or unit.job.files is None:  # a video may be a folder of many images
+                actor.preparing = self._writers.submit(prepare, unit)
+            else:
+                self._send(actor, unit, Prepared(unit.job.files))
 
-    def _begin(self, actor: Actor, unit: Unit) -> None:
-        """Give a station something to do."""
-        actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
-        actor.become(WorkerState.STARTING)
-        if unit.segments is None:  # a long video has many parts
-            actor.packing = self._writers.submit(finished_parts, unit.job.folder)
-        else:
-            self._send(actor, unit, [])
-
-    def _packed(self, actor: Actor, packing: Future[list[Packed]]) -> None:
-        """The finished segments of a job are ready to be sent."""
-        actor.packing = None
+    def _prepared(self, actor: Actor, preparing: Future[Prepared]) -> None:
+        """What goes with a unit is ready to be sent."""
+        actor.preparing = None
         assert actor.unit is not None
         try:
-            self._send(actor, actor.unit, packing.result())
-        except (RayError, ConnectionError):
-            raise
+            prepared = preparing.result()
         except Exception as error:  # noqa: BLE001 - it fails its job and no other
             job, actor.unit, actor.unwanted_at = actor.unit.job, None, None
             actor.become(WorkerState.IDLE)
             self._fail(job, error)
             self._settle(job)
+        else:
+            actor.unit.job.files = prepared.files
+            self._send(actor, actor.unit, prepared)
 
-    def _send(self, actor: Actor, unit: Unit, parts: list[Packed]) -> None:
-        assignment = self._assignment(unit)
+    def _send(self, actor: Actor, unit: Unit, prepared: Prepared) -> None:
+        more = [ray.put(list(each)) if each else [] for each in (prepared.parts, prepared.run)]
         actor.heard = time.monotonic()
-        actor.call = actor.handle.submit.remote(assignment, ray.put(parts) if parts else [])
+        actor.call = actor.handle.submit.remote(self._assignment(unit, prepared), *more)
 
-    def _assignment(self, unit: Unit) -> Assignment:
-        """Raises OSError: The corrections cannot be read."""
+    def _assignment(self, unit: Unit, prepared: Prepared) -> Assignment:
         job, settings = unit.job, unit.job.spec.settings
         threads = min(self._needs.cpus, settings.threads or self._needs.cpus)
-        resources = replace(job.spec.resources, workers=1, threads=threads)
+        resources = replace(job.left(), workers=1, threads=threads)
         spec = replace(job.spec, resources=resources, segments=unit.segments)
-        corrections = job.folder / CORRECTIONS_FILE
-        made = corrections.read_bytes() if unit.segments is None and corrections.exists() else None
         if spec.settings_hash not in self._models:
             self._models[spec.settings_hash] = models_hash_here(settings)
-        if job.files is None:
-            job.files = source_files(job.spec.video)
         expected = self._models[spec.settings_hash]
-        return Assignment(unit.number, encode(spec), expected, made, job.files, self._source)
+        corrections, files = prepared.corrections, prepared.files
+        delivery = self._source if job.held is None else "send"
+        return Assignment(unit.number, encode(spec), expected, corrections, files, delivery)
 
     # -- answers
 
@@ -381,7 +403,7 @@ class RayExecutor:
         storing: list[Future[Any]] = [
             future
             for actor in self._actors
-            for future in (actor.storing, actor.packing)
+            for future in (actor.storing, actor.preparing)
             if future is not None
         ]
         wait_s = min(timeout_s, _STORING_S) if storing else timeout_s
@@ -398,8 +420,8 @@ class RayExecutor:
         for actor in list(self._actors):
             if actor.storing is not None and actor.storing.done():
                 self._stored(actor, actor.storing.result())
-            elif actor.packing is not None and actor.packing.done():
-                self._packed(actor, actor.packing)
+            elif actor.preparing is not None and actor.preparing.done():
+                self._prepared(actor, actor.preparing)
 
     def _answered(self, actor: Actor, answer: Any) -> None:
         actor.call = None
@@ -430,9 +452,7 @@ class RayExecutor:
         assert actor.unit is not None
         unit = actor.unit
         if unit.job.ending is None:
-            unit.placed = True
-            if unit.segments is not None:
-                unit.job.visited.add(actor.number)
+            self._units.begun(unit, actor)
             self._out.append(Placed(unit.job.id, actor.node, unit.segments))
         self._poll(actor)
 
@@ -447,7 +467,9 @@ class RayExecutor:
         assert actor.unit is not None
         unit, ended = actor.unit, False
         for piece in stored.pieces:
-            actor.handle.give.remote(unit.number, piece)
+            call = actor.handle.give.remote(unit.number, piece)
+            if unit.job.held is not None:
+                self._given[call] = unit.job
         for event in stored.events:
             if isinstance(event, FINAL):
                 ended = True
@@ -468,23 +490,34 @@ class RayExecutor:
                 actor.become(WorkerState.WORKING)
             case Progress():
                 actor.done_s, actor.expected_s = event.time_s, event.duration_s
+                self._units.note_cpu(unit, event.cpu_s)
+            case SegmentsDone():
+                self._units.note_cpu(unit, event.cpu_s)
         if job.ending is not None:
-            if isinstance(event, Done) and isinstance(job.ending, Stopped):
-                job.ending = event  # it was too late to cancel it
+            self._published(job, event)
         elif isinstance(event, SegmentsDone) or (isinstance(event, Stopped) and unit.segments is not None):
             self._segments_done(unit)
         elif isinstance(event, Failed) and (event.kind == "no_space" or event.phase is Phase.LOAD):
             problem = f"{actor.node} cannot analyze videos: {event.error}"  # this or any other
             self._out.append(Moved(job.id, actor.node, problem))
-            unit.placed = False
             self._refuse(actor, problem)
-            self._units.hand_back(unit)
+            self._hand_back(unit)
+        elif isinstance(event, Failed) and self._units.failed(unit, event):
+            problem = f"a segment has failed, while others go on: {event.error}"
+            self._out.append(Logged(job.id, "WARNING", __name__, problem, actor.node))
+            self._continue(job)
         elif isinstance(event, FINAL):
             if isinstance(event, Failed) and event.kind in _MEDIA_KINDS:
                 PartStore(job.folder, "").clear()  # another attempt would end the same way
             self._end(job, event)
         else:
             self._goes_on(actor, unit, event)
+
+    @staticmethod
+    def _published(job: Job, event: JobEvent) -> None:
+        """Note that a run is here, though its job is to stop: that was too late."""
+        if isinstance(event, Done) and isinstance(job.ending, Stopped | None):
+            job.ending = event
 
     def _goes_on(self, actor: Actor, unit: Unit, event: JobEvent) -> None:
         job = unit.job
@@ -507,19 +540,27 @@ class RayExecutor:
         """A segment is on the disk."""
         self._out.extend(self._units.committed(job, event))
         if job.spread is not None:
-            self._finish(job)
+            self._continue(job)
 
     def _segments_done(self, unit: Unit) -> None:
         """A station has opened the video of a job, or finished some of its segments."""
         nodes = {actor.node_id for actor in self._actors if actor.facts is not None}
         self._units.segments_done(unit, math.ceil(len(self._actors) / max(1, len(nodes))))
-        self._finish(unit.job)
+        self._continue(unit.job)
 
-    def _finish(self, job: Job) -> None:
-        """Let one station do the rest of a job, if there is nothing else."""
+    def _continue(self, job: Job) -> None:
+        """Let one station do the rest of a job, or end it, if there is nothing else to do."""
         if self._units.finish(job):
             for actor in self._working_on(job):  # on copies of what is finished
                 self._stop(actor)
+        elif (failure := self._units.hopeless(job)) is not None:
+            self._end(job, failure)
+
+    def _hand_back(self, unit: Unit) -> None:
+        """Let another station do what one could not."""
+        self._units.hand_back(unit)
+        if unit.job.spread is not None:
+            self._continue(unit.job)
 
     # -- ends of jobs
 
@@ -538,7 +579,10 @@ class RayExecutor:
 
     def _stop(self, actor: Actor) -> None:
         """What the station does is of no use any more."""
-        if actor.unwanted_at is None and actor.unit is not None:
+        if actor.preparing is not None:  # it has not been given anything yet
+            actor.preparing, actor.unit = None, None
+            actor.become(WorkerState.IDLE)
+        elif actor.unwanted_at is None and actor.unit is not None:
             actor.unwanted_at = time.monotonic()
             with contextlib.suppress(RayError, ConnectionError):  # `events` says that the cluster is gone
                 actor.handle.cancel.remote(actor.unit.number)
@@ -553,15 +597,23 @@ class RayExecutor:
             job.lock.close()  # whoever receives the event may lock the folder
             self._out.append(job.ending)
             for actor in self._actors:
-                if actor.number in job.visited:
+                if actor.number in job.holders:
                     actor.handle.release.remote(job.id)
 
     # -- lost stations
 
     def _watch(self) -> None:
         """End stations that do not answer, or go on with what is of no use."""
+        self._check_given()
         now = time.monotonic()
+        working = [actor for actor in self._actors if actor.state is WorkerState.WORKING]
+        self._units.note_time(now - self._watched_at, working)
+        self._watched_at = now
+        for job, failure in self._units.exceeding():
+            self._end(job, failure)
         for actor in list(self._actors):
+            if actor.storing is not None:
+                continue  # a run that is being published is there, and no folder is given away meanwhile
             if actor.unwanted_at is not None and now - actor.unwanted_at > _CANCEL_S:
                 self._drop(actor)
             elif actor.call is not None and actor.unit is not None:
@@ -569,17 +621,31 @@ class RayExecutor:
                 if now - actor.heard > patience_s:
                     self._lost(actor, f"it did not answer for {patience_s:g} s")
 
+    def _check_given(self) -> None:
+        """End jobs whose videos cannot be had any more from the machines that have downloaded them."""
+        if not self._given:
+            return
+        ready, _ = ray.wait(list(self._given), num_returns=len(self._given), timeout=0)
+        for call, answer in zip(ready, answers(ready), strict=True):
+            job = self._given.pop(call)
+            # Of a station that is lost it is another error.
+            if isinstance(answer, RayTaskError) and job.held is not None and job.ending is None:
+                self._source_lost(job, job.held, cause_of(answer))
+
+    def _source_lost(self, job: Job, held: HeldVideo, reason: str) -> None:
+        assert self._downloads is not None
+        self._downloads.lost(job.spec.video.paths[0].parent)
+        text = f"{held.node}, which had downloaded it, was lost: {reason}"
+        self._end(job, SourceLost(job.id, held.node, text))
+
     def _remove(self, actor: Actor) -> None:
         """End a station, and settle what it worked on."""
         self._actors.remove(actor)
         with contextlib.suppress(Exception):
             ray.kill(actor.handle)
-        if actor.storing is not None:  # the folder is not given away while it is written to
-            wait_for_futures([actor.storing])
         if actor.unit is not None:
             self._settle(actor.unit.job)
-        if actor.node_id not in {each.node_id for each in self._actors}:
-            self._units.node_lost(actor.node_id)
+        self._units.place_lost(actor, self._actors)
         self._looked_up = -math.inf
 
     def _drop(self, actor: Actor) -> None:
@@ -587,7 +653,7 @@ class RayExecutor:
         self._remove(actor)
         unit = actor.unit
         if unit is not None and unit.job.ending is None and unit.segments is not None:
-            self._units.hand_back(unit)
+            self._hand_back(unit)
 
     def _lost(self, actor: Actor, reason: str) -> None:
         self._remove(actor)
@@ -602,12 +668,11 @@ class RayExecutor:
         job = unit.job
         job.losses += 1
         if unit.placed:
-            unit.placed = False
             self._out.append(Moved(job.id, actor.node, f"the worker on {actor.node} was lost: {reason}"))
         if job.losses >= _MAX_LOSSES:
             self._end(job, Failed(job.id, "lost", Phase.ANALYZE, f"{CRASHES['lost']} ({reason})"))
         else:
-            self._units.hand_back(unit)
+            self._hand_back(unit)
 
     def _refuse(self, actor: Actor, problem: str) -> None:
         """Use a machine no more that differs from this one."""
@@ -618,7 +683,7 @@ class RayExecutor:
         unit, actor.unit = actor.unit, None
         self._remove(actor)
         if unit is not None and unit.job.ending is None:
-            self._units.hand_back(unit)
+            self._hand_back(unit)
         elif unit is not None:
             self._settle(unit.job)
 
