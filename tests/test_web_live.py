@@ -382,6 +382,18 @@ def test_only_what_is_recorded_is_kept_and_a_crash_harms_one(server: RunningServ
         heard(talk, "ready")
 
 
+def test_a_recording_whose_page_is_closed_at_once_has_its_frames(
+    server: RunningServer, picture: bytes
+) -> None:
+    before = set(server.out.glob("*live-*/run.json"))
+    with socket_of(server) as talk:
+        heard(talk, "ready")
+        talk.send(json.dumps({"type": "record", "on": True}))
+        talk.send(picture)
+        heard(talk, "faces")  # the models of the recording are still being loaded
+    assert is_soon(lambda: set(server.out.glob("*live-*/run.json")) - before, WAIT_S)
+
+
 @pytest.mark.slow
 def test_a_recording_survives_the_server(tmp_path: Path, picture: bytes) -> None:
     """What was committed before a SIGKILL becomes a run when the next server starts."""

@@ -281,6 +281,11 @@ class _Frames:
         while not self._closed and (jpeg := self._queue.get()) is not None:
             yield jpeg
 
+    @property
+    def empty(self) -> bool:
+        """Whether no frame waits."""
+        return self._queue.empty()
+
     def close(self) -> None:
         self._closed = True
         self.push(None)
@@ -295,6 +300,7 @@ class _Recorder:
     def __init__(self, out: Path, title: str, tell: Any) -> None:
         self._out, self._title, self._tell = out, title, tell
         self._frames = _Frames()
+        self._begun = False
         self.ended = False
         """Whether it was told to end."""
         self.thread = threading.Thread(target=self._work, name="live-recording", daemon=True)
@@ -325,7 +331,12 @@ class _Recorder:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, LiveStarted):  # the models are loaded, and the first frame has come
+            self._begun = True
             self._tell(type="recording", on=True)
+
+    def _over(self) -> bool:
+        """Whether the run is to end; frames that came while its models were loaded are in it."""
+        return self.ended and (self._begun or self._frames.empty)
 
     def _recorded(self) -> dict[str, Any]:
         settings = Settings(workers=1)
@@ -337,7 +348,7 @@ class _Recorder:
             settings,
             Models.load(settings),
             on_event=self._on_event,
-            cancelled=lambda: self.ended,
+            cancelled=self._over,
             timings={},
             connect=lambda stream, asked: MjpegConnection(self._frames, asked),
         )
