@@ -263,9 +263,12 @@ class _Frames:
     def __init__(self) -> None:
         self._queue: queue.Queue[bytes | None] = queue.Queue(2)
         self._closed = False
+        self.any = False
+        """Whether a frame has come."""
 
     def push(self, jpeg: bytes | None) -> None:
         """Add a frame; None: there will be no more. The oldest is dropped if nobody takes them."""
+        self.any = self.any or jpeg is not None
         while True:
             try:
                 self._queue.put_nowait(jpeg)
@@ -280,11 +283,6 @@ class _Frames:
         self._closed = False  # each connection begins anew
         while not self._closed and (jpeg := self._queue.get()) is not None:
             yield jpeg
-
-    @property
-    def empty(self) -> bool:
-        """Whether no frame waits."""
-        return self._queue.empty()
 
     def close(self) -> None:
         self._closed = True
@@ -336,7 +334,7 @@ class _Recorder:
 
     def _over(self) -> bool:
         """Whether the run is to end; frames that came while its models were loaded are in it."""
-        return self.ended and (self._begun or self._frames.empty)
+        return self.ended and (self._begun or not self._frames.any)
 
     def _recorded(self) -> dict[str, Any]:
         settings = Settings(workers=1)
