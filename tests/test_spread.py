@@ -146,26 +146,21 @@ def test_copies_of_a_range_end_before_a_segment_that_failed() -> None:
     assert long.crashed((0, 3)) == 1 and long.backup() == (3, 5), "what the other one has is not free"
 
 
-def spec_of(path: Path, duration_s: float | None, **settings: Any) -> JobSpec:
+def spec_of(path: Path, duration_s: float | None, size_bytes: int = 1000, **settings: Any) -> JobSpec:
     unknown: dict[str, Any] = dict.fromkeys(("audio_path", "url", "channel", "uploaded", "uploaded_at"))
-    known: dict[str, Any] = {"fetched": False, "details": {}, "title": "a", "source": "a", "video_id": "a"}
+    known: dict[str, Any] = {"fetched": False, "title": "a", "source": "a", "video_id": "a"}
+    known["details"] = {"size_bytes": size_bytes}
     video = Video(kind=MediaKind.VIDEO, paths=(path,), duration_s=duration_s, **known, **unknown)
     return JobSpec(1, video, Settings(segment_s=60, **settings), path.parent, "s", "m")
 
 
-def test_long_videos_are_spread_also_when_others_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_videos_are_spread_also_when_others_wait(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    path.write_bytes(bytes(1000))
     short, long = spec_of(path, 1799), spec_of(path, 1800)
     assert [may_spread(one) for one in (short, long)] == [False, True]
-    assert not may_spread(spec_of(path, 9999, budget="60s")) and not may_spread(
-        spec_of(tmp_path / "no", None)
-    )
+    assert not may_spread(spec_of(path, 9999, budget="60s")) and not may_spread(spec_of(path, None))
     assert not may_spread(replace(long, video=replace(long.video, kind=MediaKind.IMAGES)))
-    monkeypatch.setattr(spreading, "LONG_BYTES", 1000)
-    assert may_spread(spec_of(path, None))
+    assert may_spread(spec_of(path, None, spreading.LONG_BYTES)), "also if it is on another machine"
     shared = replace(short, resources=Resources(workers=2))
     assert may_spread(shared)
     assert worth_spreading(long, 31, ()) and not worth_spreading(long, 31, (3,))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,15 @@ def add(units: Units, *, sent: bool = False, limits: Resources | None = None) ->
     resources = replace(limits or Resources(), workers=2)
     made = Job(job(Path("out"), resources=resources), Path("out/run"), Path(), contextlib.ExitStack())
     made.sent, made.files = sent, (SourceFile(Path("clip.mp4"), "f", 10**9),)
+    units.jobs[made.id] = made
+    units.begin(made)
+    return made
+
+
+def add_held(units: Units, node: str) -> Job:
+    """Submit a short video that a machine has downloaded."""
+    held: Any = SimpleNamespace(node_id=node)
+    made = Job(job(Path("out")), Path("out/run"), Path(), contextlib.ExitStack(), held=held)
     units.jobs[made.id] = made
     units.begin(made)
     return made
@@ -260,3 +271,15 @@ def test_a_video_whose_machine_is_lost_goes_elsewhere() -> None:
     assert video.nodes == set()
     units.drop(list(units.jobs.values())[-1])
     assert give(units, [two]) == [(2, video.id, (0, 3))], "though others wait"
+
+
+# --- videos that machines have downloaded ------------------------------------------------------------------
+
+
+def test_stations_get_the_videos_that_their_machines_have_downloaded() -> None:
+    units, places = Units(), stations("a", "b", "c")
+    first, second, third = (add_held(units, node) for node in ("b", "a", "b"))
+    assert give(units, places) == [(2, first.id, None), (1, second.id, None), (3, third.id, None)], (
+        "another machine is better than none"
+    )
+    assert third.nodes == {"b"}

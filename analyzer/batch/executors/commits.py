@@ -10,10 +10,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from analyzer.batch.executors.node_files import SourceFile
-from analyzer.batch.executors.station import Packed, Report
-from analyzer.batch.executors.units import Unit
+from analyzer.batch.executors.station import Packed, Report, Wanted
+from analyzer.batch.executors.units import Job, Unit
 from analyzer.batch.protocol import Done, JobEvent, Opened, Stopped
 from analyzer.errors import SourceError
 from analyzer.runs.run import CORRECTIONS_FILE
@@ -47,8 +48,8 @@ class Stored:
 
     events: list[JobEvent] = field(default_factory=list)
     """Those that count now."""
-    pieces: list[bytes] = field(default_factory=list)
-    """Of the video's files, which the station wants."""
+    pieces: list[Any] = field(default_factory=list)
+    """Of the video's files, which the station wants: bytes, or references of Ray to bytes."""
     error: Exception | None = None
     """Why nothing after the events could be written."""
 
@@ -107,10 +108,7 @@ def _store_one(unit: Unit, report: Report, stored: Stored) -> None:
     late = job.finishing and unit.segments is not None  # all parts are here, or removed: the run is published
     if report.wanted is not None and job.files is not None:
         job.sent = True
-        path = job.files[report.wanted.file].path
-        with reading_errors(path), path.open("rb") as file:
-            file.seek(report.wanted.offset)
-            stored.pieces.append(file.read(report.wanted.size))
+        stored.pieces.append(_piece(job, report.wanted))
     if report.files:
         _clear(job.staging)  # perhaps from a station that was lost
         job.receiver = RunReceiver(job.staging, report.files)
@@ -131,6 +129,21 @@ def _store_one(unit: Unit, report: Report, stored: Stored) -> None:
             stored.events.append(replace(report.event, completed=completed))
         case _:
             stored.events.append(report.event)
+
+
+def _piece(job: Job, wanted: Wanted) -> Any:
+    """A stretch of a file of the video, or a reference to it.
+
+    Raises:
+        OutputError: It cannot be read.
+    """
+    if job.held is not None:
+        return job.held.read(wanted.file, wanted.offset, wanted.size)
+    assert job.files is not None
+    path = job.files[wanted.file].path
+    with reading_errors(path), path.open("rb") as file:
+        file.seek(wanted.offset)
+        return file.read(wanted.size)
 
 
 def _clear(folder: Path) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from analyzer.batch.config import Jobs
 from analyzer.batch.executors.actors import Actor, answers, start, status
@@ -41,6 +41,7 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
+from analyzer.batch.executors.ray_downloads import HeldVideo, RayDownloads
 from analyzer.batch.executors.station import Assignment, Facts, models_hash_here
 from analyzer.batch.executors.units import Job, Unit, Units
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
@@ -58,6 +59,7 @@ from analyzer.batch.protocol import (
     Ready,
     Segment,
     SegmentsDone,
+    SourceLost,
     Stopped,
     encode,
 )
@@ -111,6 +113,7 @@ def ray_executor(jobs: Jobs) -> RayExecutor:
         gpus=chosen.gpus,
         address=chosen.address,
         source=chosen.source,
+        fetch=chosen.fetch,
         scratch=None if chosen.scratch is None else Path(chosen.scratch),
     )
     try:
@@ -132,6 +135,7 @@ class RayExecutor:
         address: As in `analyzer.batch.executors.ray_cluster.connect`.
         source: How videos reach the machines: ``shared``: at the same path; ``send``: through this process;
             ``auto``: at the same path where the same file is found there.
+        fetch: What downloads: ``driver``: nothing on the machines; ``workers``: they do.
         scratch: Folder for files on the machines; None: the system's temporary folder.
         prepare: As in `LocalExecutor`.
 
@@ -148,6 +152,7 @@ class RayExecutor:
         gpus: float = 0,
         address: str = "auto",
         source: str = "auto",
+        fetch: str = "driver",
         scratch: Path | None = None,
         prepare: Prepare | None = None,
     ) -> None:
@@ -167,6 +172,11 @@ class RayExecutor:
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ray-executor")
         self._inside = self._closed = False
         self._connected = connect(address, cpus * slots or max(cpus, os.cpu_count() or 1))
+        self._downloads: RayDownloads | None = None
+        if fetch == "workers":
+            self._downloads = RayDownloads(self._needs, self._station[0], self._usable, self._idle)
+        self._given: dict[Any, Job] = {}
+        """Pieces of videos of other machines that stations wait for, and of which jobs."""
         self._looked_up = self._watched_at = time.monotonic()
         self._slots = slots or 1
         try:
@@ -186,6 +196,11 @@ class RayExecutor:
     def threads(self) -> int:
         """As in `Executor`."""
         return self._slots * self._needs.cpus
+
+    @property
+    def downloader(self) -> RayDownloads | None:
+        """As in `Executor`."""
+        return self._downloads
 
     def check(self, settings: Iterable[Settings]) -> list[Facts]:
         """Check all machines before any work.
@@ -210,6 +225,8 @@ class RayExecutor:
         spec = replace(spec, video=replace(video, paths=paths, audio_path=audio), out=spec.out.absolute())
         folder = run_folder(spec.out, video.title, video.video_id)
         job = self._units.jobs[spec.job_id] = Job(spec, folder, Path(), contextlib.ExitStack())
+        if self._downloads is not None and paths and (held := self._downloads.held(paths[0].parent)):
+            job.held, job.files = held, held.files
         try:
             if (published := published_run(spec)) is not None:
                 self._out.append(Ready(spec.job_id))
@@ -279,6 +296,8 @@ class RayExecutor:
                     ray.wait(asked, num_returns=len(asked), timeout=_CLOSE_S)
             for actor in self._actors:
                 ray.kill(actor.handle)
+            if self._downloads is not None:
+                self._downloads.close(at_once=self._inside)
         self._writers.shutdown(wait=not self._inside, cancel_futures=True)
         self._out.clear()
         for job in self._units.jobs.values():
@@ -325,6 +344,15 @@ class RayExecutor:
             actor = start(next(self._numbers), self._needs, self._refused, *self._station)
             self._actors.append(actor)
 
+    def _usable(self) -> list[dict[str, Any]]:
+        """The machines that have room for stations and are not refused; called by other threads too."""
+        nodes = [node for node in living_nodes() if node["NodeID"] not in self._refused]
+        return [node for node in nodes if self._needs.fit(node["Resources"])]
+
+    def _idle(self) -> set[str]:
+        """The machines with idle stations."""
+        return {actor.node_id for actor in self._actors if actor.state is WorkerState.IDLE}
+
     def _assign(self) -> None:
         """Give idle stations something to do: jobs in the order of their submission, then segments."""
         idle = [actor for actor in self._actors if actor.state is WorkerState.IDLE]
@@ -365,7 +393,8 @@ class RayExecutor:
             self._models[spec.settings_hash] = models_hash_here(settings)
         expected = self._models[spec.settings_hash]
         corrections, files = prepared.corrections, prepared.files
-        return Assignment(unit.number, encode(spec), expected, corrections, files, self._source)
+        delivery = self._source if job.held is None else "send"
+        return Assignment(unit.number, encode(spec), expected, corrections, files, delivery)
 
     # -- answers
 
@@ -438,7 +467,9 @@ class RayExecutor:
         assert actor.unit is not None
         unit, ended = actor.unit, False
         for piece in stored.pieces:
-            actor.handle.give.remote(unit.number, piece)
+            call = actor.handle.give.remote(unit.number, piece)
+            if unit.job.held is not None:
+                self._given[call] = unit.job
         for event in stored.events:
             if isinstance(event, FINAL):
                 ended = True
@@ -573,6 +604,7 @@ class RayExecutor:
 
     def _watch(self) -> None:
         """End stations that do not answer, or go on with what is of no use."""
+        self._check_given()
         now = time.monotonic()
         working = [actor for actor in self._actors if actor.state is WorkerState.WORKING]
         self._units.note_time(now - self._watched_at, working)
@@ -588,6 +620,23 @@ class RayExecutor:
                 patience_s = _SILENT_S if actor.unit.placed else _SUBMIT_S
                 if now - actor.heard > patience_s:
                     self._lost(actor, f"it did not answer for {patience_s:g} s")
+
+    def _check_given(self) -> None:
+        """End jobs whose videos cannot be had any more from the machines that have downloaded them."""
+        if not self._given:
+            return
+        ready, _ = ray.wait(list(self._given), num_returns=len(self._given), timeout=0)
+        for call, answer in zip(ready, answers(ready), strict=True):
+            job = self._given.pop(call)
+            # Of a station that is lost it is another error.
+            if isinstance(answer, RayTaskError) and job.held is not None and job.ending is None:
+                self._source_lost(job, job.held, cause_of(answer))
+
+    def _source_lost(self, job: Job, held: HeldVideo, reason: str) -> None:
+        assert self._downloads is not None
+        self._downloads.lost(job.spec.video.paths[0].parent)
+        text = f"{held.node}, which had downloaded it, was lost: {reason}"
+        self._end(job, SourceLost(job.id, held.node, text))
 
     def _remove(self, actor: Actor) -> None:
         """End a station, and settle what it worked on."""

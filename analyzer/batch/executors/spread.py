@@ -39,10 +39,8 @@ def may_spread(spec: JobSpec) -> bool:
         return True
     if video.duration_s is not None:
         return video.duration_s >= LONG_SEGMENTS * settings.segment_s
-    try:
-        return video.paths[0].stat().st_size >= LONG_BYTES
-    except OSError:
-        return False
+    size = video.details.get("size_bytes")
+    return isinstance(size, int) and size >= LONG_BYTES
 
 
 def worth_spreading(spec: JobSpec, expected: int | None, completed: Collection[int]) -> bool:

@@ -48,7 +48,18 @@ from analyzer.settings import Settings
 from analyzer.util.atomic import output_errors
 from analyzer.util.locks import file_lock, is_locked
 
-__all__ = ["Assignment", "Facts", "Packed", "Report", "Station", "facts", "models_hash_here", "versions"]
+__all__ = [
+    "Assignment",
+    "Facts",
+    "Packed",
+    "Report",
+    "Station",
+    "facts",
+    "files_folder",
+    "models_hash_here",
+    "scratch_folder",
+    "versions",
+]
 
 _MOST_BYTES = 32 * 2**20
 """The most that waits for the batch to fetch it, and the most that one answer holds, apart from one item."""
@@ -164,7 +175,7 @@ class Station:
         self._held = contextlib.ExitStack()
         self._problem: str | None = None
         try:
-            self._folder = self._held.enter_context(_scratch_folder(scratch))
+            self._folder = self._held.enter_context(scratch_folder(scratch))
         except OutputError as error:  # an actor that cannot be made does not say why
             self._problem = str(error)
         self._commands: SimpleQueue[tuple[int, JobSpec | None]] = SimpleQueue()
@@ -284,7 +295,7 @@ class Station:
                 copies = {
                     file.path: stack.enter_context(
                         provided(
-                            self._folder.parent / "files",
+                            files_folder(self._folder),
                             file,
                             functools.partial(receive, assignment.files.index(file)),
                             is_cancelled,
@@ -442,8 +453,11 @@ class _Reports:
 
 
 @contextlib.contextmanager
-def _scratch_folder(parent: str | None) -> Iterator[Path]:
+def scratch_folder(parent: str | None) -> Iterator[Path]:
     """Give a new folder that only its owner can read, and remove those whose holders are dead.
+
+    Args:
+        parent: Where; None: in the system's temporary folder.
 
     Raises:
         OutputError: It cannot be made there.
@@ -464,6 +478,11 @@ def _scratch_folder(parent: str | None) -> Iterator[Path]:
             ) from error
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
+
+
+def files_folder(scratch: Path) -> Path:
+    """Return the folder of source files that a scratch folder shares with the others of its machine."""
+    return scratch.parent / "files"
 
 
 def _sweep(root: Path) -> None:

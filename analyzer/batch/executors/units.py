@@ -12,13 +12,16 @@ from collections import Counter, deque
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.spread import Spread, in_order, may_spread, most_nodes, worth_spreading
 from analyzer.batch.failure_policy import CRASHES, Phase
 from analyzer.batch.protocol import Failed, JobEvent, JobSpec, Opened, Progress, Resources, Segment
 from analyzer.runs.transfer import RunReceiver
+
+if TYPE_CHECKING:
+    from analyzer.batch.executors.ray_downloads import HeldVideo
 
 __all__ = ["Job", "Place", "Unit", "Units", "best_place"]
 
@@ -61,6 +64,8 @@ class Job:
     """Those reported."""
     files: tuple[SourceFile, ...] | None = None
     """The video's; None: not determined yet."""
+    held: HeldVideo | None = None
+    """The video on the machine that has downloaded it; None: this one has it."""
     sent: bool = False
     """Whether a machine has asked for pieces of them."""
     opened: Opened | None = None
@@ -86,8 +91,9 @@ class Job:
 
     @property
     def nodes(self) -> set[str]:
-        """Ray's ids of the machines that its files were sent to."""
-        return set(self.holders.values()) if self.sent else set()
+        """Ray's ids of the machines that have its files, if those do not see them."""
+        home = set() if self.held is None else {self.held.node_id}
+        return home | set(self.holders.values()) if self.sent else home
 
     def left(self) -> Resources:
         """Its limits, without what its units have used of them."""
@@ -257,7 +263,7 @@ class Units:
         if job.spread is not None and unit.segments is not None:
             job.spread.ended(unit.segments)
         elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
-            most = _most_nodes(job, opened, stations_per_node) if job.sent else None
+            most = _most_nodes(job, opened, stations_per_node) if job.nodes else None
             job.spread = Spread(opened.expected or 0, opened.completed, most_nodes=most, nodes=job.nodes)
 
     def failed(self, unit: Unit, failure: Failed) -> bool:
