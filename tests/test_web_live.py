@@ -382,16 +382,18 @@ def test_only_what_is_recorded_is_kept_and_a_crash_harms_one(server: RunningServ
         heard(talk, "ready")
 
 
-def test_a_recording_whose_page_is_closed_at_once_has_its_frames(
-    server: RunningServer, picture: bytes
+def test_a_recording_that_has_not_begun_does_not_end_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = set(server.out.glob("*live-*/run.json"))
-    with socket_of(server) as talk:
-        heard(talk, "ready")
-        talk.send(json.dumps({"type": "record", "on": True}))
-        talk.send(picture)
-        heard(talk, "faces")  # the models of the recording are still being loaded
-    assert is_soon(lambda: set(server.out.glob("*live-*/run.json")) - before, WAIT_S)
+    monkeypatch.setattr(LiveSession, "_run", lambda one: one._in_loop(one._over))  # without a process
+
+    async def act() -> None:
+        session = LiveSession({}, ServeConfig(tmp_path), asyncio.get_running_loop())
+        await session.order({"type": "record", "on": True})
+        await session.close()
+
+    asyncio.run(act())
+    assert "before its first frame" in caplog.text
 
 
 @pytest.mark.slow

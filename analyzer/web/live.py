@@ -165,11 +165,13 @@ class LiveSession:
         """End the process; a recording is finished first, if that does not take too long."""
         if not self._closing:
             self._closing = True
-            if self._recording:
+            if self._state.get("recording", {}).get("on"):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._config.live_end_s):
                         await self.order({"type": "end"})
                         await self.ended.wait()
+            elif self._recording:
+                log.warning("a recording was ended before its first frame: nothing of it is stored")
             self._kill()
         await self.ended.wait()
         await asyncio.to_thread(self._thread.join)

@@ -263,12 +263,9 @@ class _Frames:
     def __init__(self) -> None:
         self._queue: queue.Queue[bytes | None] = queue.Queue(2)
         self._closed = False
-        self.any = False
-        """Whether a frame has come."""
 
     def push(self, jpeg: bytes | None) -> None:
         """Add a frame; None: there will be no more. The oldest is dropped if nobody takes them."""
-        self.any = self.any or jpeg is not None
         while True:
             try:
                 self._queue.put_nowait(jpeg)
@@ -298,7 +295,6 @@ class _Recorder:
     def __init__(self, out: Path, title: str, tell: Any) -> None:
         self._out, self._title, self._tell = out, title, tell
         self._frames = _Frames()
-        self._begun = False
         self.ended = False
         """Whether it was told to end."""
         self.thread = threading.Thread(target=self._work, name="live-recording", daemon=True)
@@ -329,12 +325,7 @@ class _Recorder:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, LiveStarted):  # the models are loaded, and the first frame has come
-            self._begun = True
             self._tell(type="recording", on=True)
-
-    def _over(self) -> bool:
-        """Whether the run is to end; frames that came while its models were loaded are in it."""
-        return self.ended and (self._begun or not self._frames.any)
 
     def _recorded(self) -> dict[str, Any]:
         settings = Settings(workers=1)
@@ -346,7 +337,7 @@ class _Recorder:
             settings,
             Models.load(settings),
             on_event=self._on_event,
-            cancelled=self._over,
+            cancelled=lambda: self.ended,
             timings={},
             connect=lambda stream, asked: MjpegConnection(self._frames, asked),
         )
