@@ -212,7 +212,7 @@ def test_only_analyze_reads_live_sources(
 ) -> None:
     fetcher = Fetcher(QUICK, want_audio=False)
     for source in ("0", "rtsp://camera.test/1"):
-        with pytest.raises(SourceError, match="Only analyze reads"):
+        with pytest.raises(SourceError, match="only analyze reads"):
             list(fetcher.resolve(source))
     with pytest.raises(SourceError) as caught:
         fetcher.fetch(Item(LiveHls(server, hls).url, MediaKind.VIDEO), tmp_path)
@@ -265,7 +265,7 @@ def test_absent_camera_is_one_sentence_that_lists_cameras(monkeypatch: pytest.Mo
             inside.setattr(connections, "_cameras", lambda form, names=names: names)
             inside.setattr(av, "open", refuse)
             LiveReader(Stream(StreamForm.CAMERA, "7"), QUICK, name="camera 7")
-        assert "Camera 7" in str(caught.value) and caught.value.kind is SourceErrorKind.NOT_FOUND
+        assert "camera 7" in str(caught.value) and caught.value.kind is SourceErrorKind.NOT_FOUND
 
 
 def test_camera_is_timed_by_arrival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

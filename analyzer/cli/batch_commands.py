@@ -23,7 +23,9 @@ from analyzer.cli.options import (
     USAGE,
     ChoiceList,
     Group,
+    Number,
     SectionOption,
+    WholeNumber,
     check_address,
     chosen,
     complete_files,
@@ -52,7 +54,8 @@ _CODES = {
     USAGE: "usage error: the command line or the jobs file is wrong",
     NOTHING_USABLE: "no source could be listed, or the ledger, a model, the output folder or the cluster "
     "cannot be used",
-    TEMPORARY: "another batch is running with the same ledger, or the disk is full; try again later",
+    TEMPORARY: "another batch is running with the same ledger, the disk is full, or the cluster was lost; "
+    "try again later",
     INTERRUPTED: EXIT_CODES[INTERRUPTED],
     TERMINATED: EXIT_CODES[TERMINATED],
 }
@@ -144,7 +147,7 @@ _run_options = (
         "--max-per-run",
         cls=SectionOption,
         section="Options",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Analyze at most this many videos of each source.",
     ),
@@ -298,7 +301,7 @@ def _code_of(error: AnalyzerError) -> int:
 def _code(outcome: Outcome, stopped_by: list[int], sources: int) -> int:
     if outcome.reason == "stopped":
         return INTERRUPTED if stopped_by[:1] == [signal.SIGINT] else TERMINATED
-    if outcome.reason in ("no_space", "ledger"):
+    if outcome.reason in ("no_space", "ledger", "cluster"):
         return TEMPORARY
     if outcome.reason == "broken":
         return NOTHING_USABLE
@@ -368,7 +371,7 @@ def _exit_code(work: Callable[[], int]) -> int:
 )
 @click.option(
     "--limit",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     default=30,
     show_default=True,
     metavar="N",
@@ -460,7 +463,7 @@ def retry(ids: tuple[int, ...], *, abandoned: bool, **location: Any) -> None:
 @_with(*_ledger_options)
 @click.option(
     "--keep-days",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=90,
     show_default=True,
     metavar="N",
