@@ -359,8 +359,8 @@ class Settings:
     )
     attributes: str = _field(
         "auto",
-        "Gender and age model: auto (heads, or heads-free with --commercial); dlib; mobilenetv2; "
-        "levi-hassner, the classic one; or a model of your own, by its name or its .onnx file.",
+        "Gender and age model: auto (ensemble, or heads-free with --commercial); heads; dlib; "
+        "mobilenetv2; levi-hassner, the classic one; or a model of your own, by its name or its .onnx file.",
         "models",
     )
     gender_model: str | None = _field(None, "Gender model, in place of --attributes.", "models")
@@ -467,8 +467,8 @@ class Settings:
     )
     min_person_quality: float | str = _field(
         "auto",
-        "Do not count people whose faces do not show this clearly for three quarters of the time that a "
-        "person is seen at least; auto: 0.55, and 0.14 in images.",
+        "Do not count people whose faces show this clearly for less than three quarters of --min-on-screen; "
+        "auto: 0.55, and 0.14 in images.",
         "people",
         low=0,
         high=1,
