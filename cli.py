@@ -3,7 +3,9 @@
 import sys
 
 try:
-    from analyzer.cli import main
+    from analyzer.__main__ import command_line
+
+    main = command_line()
 except ModuleNotFoundError as error:
     if error.name is None or error.name.startswith("analyzer"):
         raise

@@ -501,6 +501,7 @@ def _failed(job_id: str, source: str, error: AnalyzerError) -> Failed:
         type(error).__name__,
         None if kind is None else str(kind),
         bool(getattr(error, "retry", False)),
+        getattr(error, "published", None),
     )
 
 

@@ -7,11 +7,15 @@
     ├── SourceError                a source could not be found or fetched (kind, retry)
     ├── MediaError                 a file is not a readable image or video (kind)
     ├── ModelError                 a model is missing, damaged or does not fit (no_memory)
-    ├── OutputError                results could not be written (no_space)
+    ├── OutputError                results could not be written (no_space, published)
     ├── CrashError                 an analyzing process ended unexpectedly
     ├── StoppedError               the analysis was canceled; the same call continues it
     ├── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
     └── ClusterError               a cluster cannot be reached, or its machines differ from this one
+
+A message is one sentence without a capital at its beginning, unless it begins with a name, and without a
+period at its end. Whoever shows it puts something before it ("Error: ", the name of the video), or makes a
+whole sentence of it, as pages do.
 
 Exceptions of libraries are converted to these in the module that imports the library, with their cause
 (``raise ... from``). Only `analyzer.cli` converts them to exit codes.
@@ -168,14 +172,16 @@ class OutputError(AnalyzerError):
 
     Attributes:
         no_space: The disk or the user's quota is full.
+        published: The run folder with the complete tables, where only what follows them failed.
     """
 
-    def __init__(self, message: str, *, no_space: bool = False) -> None:
+    def __init__(self, message: str, *, no_space: bool = False, published: str | None = None) -> None:
         super().__init__(message)
         self.no_space = no_space
+        self.published = published
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), no_space=self.no_space), self.args
+        return partial(type(self), **vars(self)), self.args
 
 
 def is_full(error: OSError) -> bool:

@@ -205,6 +205,8 @@ class Failed(_Event):
     """`SourceErrorKind` or `MediaErrorKind`, where the error has one."""
     retry: bool = False
     """Whether trying again later can help."""
+    folder: str | None = None
+    """The run folder with complete tables, where only what comes after them failed."""
 
 
 @dataclass(frozen=True)

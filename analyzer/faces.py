@@ -5,8 +5,7 @@ Missing values are -1 for an id and NaN for a measurement; no faces are no rows.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -45,6 +44,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
     "age_std_years": ((), np.float32),
     "track_ids": ((), np.int64),
 }
+_SHARES = ("scores", "quality", "female_prob")
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -87,8 +87,12 @@ class Faces:
     """(N,) int64: the tracklet within the segment, -1 for none."""
 
     def __post_init__(self) -> None:
+        self._check(_SHAPES)
+
+    def _check(self, names: Iterable[str]) -> None:
         n = len(self.boxes)
-        for name, (tail, dtype) in _SHAPES.items():
+        for name in names:
+            tail, dtype = _SHAPES[name]
             array = getattr(self, name)
             if array.shape != (n, *tail) or array.dtype != dtype:
                 raise ValueError(
@@ -96,12 +100,17 @@ class Faces:
                 )
             if array.flags.writeable:
                 object.__setattr__(self, name, _frozen(array.copy()))
-        for name in ("scores", "quality", "female_prob"):
-            array = getattr(self, name)
-            if ((array < 0) | (array > 1)).any():
+            if name in _SHARES and ((array < 0) | (array > 1)).any():
                 raise ValueError(f"Faces.{name} must lie in [0, 1], got {array.min()} to {array.max()}")
-        if n and not (self.boxes[:, :2] <= self.boxes[:, 2:]).all():
-            raise ValueError("Faces.boxes must have x1 <= x2 and y1 <= y2")
+            if name == "boxes" and not (array[:, :2] <= array[:, 2:]).all():
+                raise ValueError("Faces.boxes must have x1 <= x2 and y1 <= y2")
+
+    @classmethod
+    def _unchecked(cls, arrays: dict[str, NDArray[Any]]) -> Self:
+        """Make `Faces` from read-only arrays: to check them takes longer than most uses of a few faces."""
+        made = object.__new__(cls)
+        made.__dict__.update(arrays)
+        return made
 
     @classmethod
     def build(cls, *, boxes: object, scores: object, **arrays: object) -> Self:
@@ -114,7 +123,9 @@ class Faces:
                 made[name] = _frozen(np.array(given[name], dtype=dtype).reshape(n, *tail))
             else:
                 made[name] = _frozen(np.full((n, *tail), -1 if dtype is np.int64 else np.nan, dtype=dtype))
-        return cls(**made)
+        faces = cls._unchecked(made)
+        faces._check(given)
+        return faces
 
     @classmethod
     def empty(cls) -> Self:
@@ -126,7 +137,9 @@ class Faces:
 
     def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Self:
         """Return some of the faces, by a mask, indices or a slice."""
-        return type(self)(**{name: _frozen(np.array(getattr(self, name)[index])) for name in _SHAPES})
+        return self._unchecked(
+            {name: _frozen(np.array(array[index])) for name, array in self.__dict__.items()}
+        )
 
     def __repr__(self) -> str:
         return f"Faces({len(self)})"
@@ -136,7 +149,9 @@ class Faces:
         made: dict[str, Any] = {
             name: _frozen(np.array(value, dtype=_SHAPES[name][1])) for name, value in arrays.items()
         }
-        return dataclasses.replace(self, **made)
+        faces = self._unchecked(self.__dict__ | made)
+        faces._check(_SHAPES if "boxes" in made else made)
+        return faces
 
 
 class CropSource(Protocol):

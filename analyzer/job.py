@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,7 @@ from analyzer.runs.derive import derive, same_analysis, table_files, work_key, w
 from analyzer.runs.folders import run_folder
 from analyzer.runs.pool import analyze_in_processes, worker_count
 from analyzer.runs.provenance import run_info
-from analyzer.runs.run import Run, keep_download, publish
-from analyzer.runs.run_info import SCHEMA_VERSION
+from analyzer.runs.run import Run, keep_download, publish, undrawn_run
 from analyzer.runs.segments import Part, PartStore
 from analyzer.runs.stretch import Message, Reader, Stretch, WorkerJob, analyze_stretch
 from analyzer.runs.tables import write_json
@@ -285,7 +284,7 @@ class VideoAnalyzer:
             )
         folder = run_folder(out, video.title, video.video_id)
         hashes = {"settings_hash": self._settings.result_hash(), "models_hash": models.models_hash}
-        run = None if self._again or frames is not None else _without_video(folder, video, hashes)
+        run = None if self._again or frames is not None else undrawn_run(folder, video, hashes)
         if run is not None:
             with run_lock(folder) as staging:
                 run = self._draw(job_id, video, run, Settings(**run.info["settings"]), staging, hashes)
@@ -356,6 +355,22 @@ class VideoAnalyzer:
             OutputError: No space is left: with some, the same command renders the video.
             StoppedError: The analysis was canceled: the same command renders the video.
         """
+        try:
+            return self._drawn(job_id, video, run, settings, staging, hashes)
+        except OutputError as error:
+            if not error.no_space:
+                raise
+            what = "images" if video.kind is MediaKind.IMAGES else "video"
+            raise OutputError(
+                f"no space is left for the annotated {what}: the tables are complete in {run.folder}; free "
+                f"some space and run the same command again, which only draws the {what}, or add --no-video",
+                no_space=True,
+                published=str(run.folder),
+            ) from error
+
+    def _drawn(  # noqa: PLR0917
+        self, job_id: str, video: Video, run: Run, settings: Settings, staging: Path, hashes: dict[str, str]
+    ) -> Run:
         timings, stages, problem = dict[str, float](), StageTimer(), None
         try:
             with timed(timings, "render"), stages("render"):
@@ -578,20 +593,3 @@ def _open_reader(video: Video, settings: Settings) -> VideoReader | ImageReader:
 
 def _not_drawn(why: str) -> dict[str, Any]:
     return {"file": None, "error": why}
-
-
-def _without_video(folder: Path, video: Video, hashes: dict[str, str]) -> Run | None:
-    """The run of this very work whose tables are published, while its annotated video is missing."""
-    try:
-        run = Run.load(folder)
-    except OutputError:
-        return None
-    if not run.video_error or run.info["video_id"] != video.video_id:
-        return None
-    # A plain address may lead to another video today.
-    if run.info["source_details"].get("fingerprint") != video.details.get("fingerprint"):
-        return None
-    documents: list[Mapping[str, Any]] = [run.info, run.info.get("annotated") or {}]
-    asked = [one for one in documents if all(one.get(key) for key in hashes)]
-    same = any(all(one[key] == value for key, value in hashes.items()) for one in asked)
-    return run if same and run.info["schema_version"] == SCHEMA_VERSION else None

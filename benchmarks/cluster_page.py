@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from analyzer.batch.executors.spread import LONG_SEGMENTS
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 from benchmarks.cluster import CHANGES, CORES_BUSY, CURVE, MIXES, NODES, SENSITIVITY, costs_of
 from benchmarks.cluster_simulation import Cluster, Costs
 
@@ -330,12 +330,11 @@ def write(kept: Mapping[str, Any]) -> None:
             "### Files that the driver sends, and sites\n",
             paragraph(
                 """Television that the nodes do not see (`source = "send"`), with a network of 10 Gbit/s at
-                the driver: each node that works on a video gets all of it once. Ten nodes can be
-                supplied in this way, a hundred cannot: use storage that the nodes see. In the left half
-                all nodes take part in a spread video. The right half is this version's rule
-                (`most_nodes` of `executors/spread.py`): a video goes to no more nodes than pay for its
-                copies. With other videos waiting, a single node for each video would be better still;
-                this version does not do that."""
+                the driver: each node that works on a video gets all of it once. In the left half all nodes
+                take part in a spread video. The right half is this version's rule (`in_order` and
+                `most_nodes` of `executors/spread.py`, `best_place` of `executors/units.py`): a video stays
+                on one node while there are at least as many videos as actors; after that it goes to nodes
+                that would be idle, and to no more than pay for its copies."""
             ),
             sources_text(sites),
             paragraph(

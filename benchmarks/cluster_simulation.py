@@ -1,10 +1,10 @@
 """Clusters of any size, simulated from measured costs: hours of video an hour, and where the paid time goes.
 
 A discrete-event simulation (SimPy). Which policies apply is decided by the product's own code: the share of a
-job (`scheduler.slots_each`), the ranges of a spread video (`executors.spread`), the delay of a retry
-(`failure_policy.delay_s`). The rest is a model of the design: one driver that hands out work, receives
-messages, commits parts and publishes runs, one after another; actors that analyze; nodes that come late, are
-slow, and are lost.
+job (`scheduler.slots_each`), the ranges of a spread video and the machines that get it (`executors.spread`
+and `best_place` of `executors.units`), the delay of a retry (`failure_policy.delay_s`). The rest is a model
+of the design: one driver that hands out work, receives messages, commits parts and publishes runs, one after
+another; actors that analyze; nodes that come late, are slow, and are lost.
 
 All times are in seconds, all amounts of data in MB, unless a name says otherwise.
 """
@@ -15,7 +15,7 @@ import heapq
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,8 @@ from typing import Any
 import simpy
 
 from analyzer.batch.config import Limits, Pace, Retry
-from analyzer.batch.executors.spread import LONG_SEGMENTS, Spread, most_nodes, worth_spreading
+from analyzer.batch.executors.spread import LONG_SEGMENTS, Spread, in_order, most_nodes, worth_spreading
+from analyzer.batch.executors.units import best_place
 from analyzer.batch.failure_policy import Failure, delay_s
 from analyzer.batch.scheduler import slots_each
 
@@ -107,7 +108,7 @@ class Product:
     drivers: int = 1
     """Drivers with ledgers of their own, each with its share of nodes and videos."""
     copies: int | None = None
-    """To how many nodes a video is sent at most, and never to more than `most_nodes`; None: to any number."""
+    """To how many nodes a video is sent at most, by the rules of this version; None: to any number."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +321,13 @@ class _Job:
     share: int = 1
     """Slots that the scheduler has given to it."""
     spread: Spread | None = None
+    holders: dict[int, str] = field(default_factory=dict)
+    """Numbers of the actors that were sent it, and their nodes."""
+
+    @property
+    def nodes(self) -> set[str]:
+        """Those that it was sent to."""
+        return set(self.holders.values())
 
 
 @dataclass(eq=False)
@@ -356,6 +364,8 @@ class _Model:
         self.running = 0
         self.waiting: deque[_Unit] = deque()
         self.spread: list[_Job] = []
+        self.sent: set[_Job] = set()
+        """Jobs in work whose videos were sent to nodes by the rules."""
         self.idle: deque[_Actor] = deque()
         self.actors: set[_Actor] = set()
         self.nodes: list[_Node] = []
@@ -486,27 +496,50 @@ class _Model:
 
     def offer(self) -> None:
         """Give idle actors something to do."""
-        limited = not self.cluster.shared and self.product.copies is not None
+        if not self.cluster.shared and self.product.copies is not None:
+            self._offer_near()
+            return
         for _ in range(len(self.idle)):
-            unit = self._next(self.idle[0])
-            if unit is not None:
-                self.idle.popleft().begin(unit)
-            elif limited and self.spread:
-                self.idle.rotate(-1)  # another node may be welcome
-            else:
+            unit = self.waiting.popleft() if self.waiting else self._next_range(self.idle[0], self.spread)
+            if unit is None:
                 return
+            self.idle.popleft().begin(unit)
 
-    def _next(self, actor: _Actor) -> _Unit | None:
-        if self.waiting:
-            return self.waiting.popleft()
+    def _offer_near(self) -> None:
+        """As the executor does with videos that must be sent: rather to where they are."""
+        idle = list(self.idle)
+        spread = {job.spread: job for job in self.spread if job.spread is not None}
+        for one in spread:
+            one.note_idle({actor.node_id for actor in idle})
+        kept = {number for job in spread.values() for number in job.holders}
+        for unit in list(self.waiting) if idle else ():
+            place = best_place(unit.job, self.actors, idle, kept)
+            if place is not None:
+                self.waiting.remove(unit)
+                idle.remove(place)
+                self._begin_near(place, unit)
+        others_wait = self.running >= self.slots
+        for actor in idle:
+            order = in_order(list(spread), actor.node_id, others_wait=others_wait)
+            given = self._next_range(actor, [spread[one] for one in order])
+            if given is not None:
+                self._begin_near(actor, given)
+
+    def _begin_near(self, actor: _Actor, unit: _Unit) -> None:
+        self.idle.remove(actor)
+        self.sent.add(unit.job)
+        unit.job.holders[actor.number] = actor.node_id
+        actor.begin(unit)
+
+    def _next_range(self, actor: _Actor, jobs: Iterable[_Job]) -> _Unit | None:
         workers = len(self.actors)
         if not self.product.small_ranges:
             workers = max(1, workers // max(1, len(self.spread)))
-        for job in self.spread:
+        for job in jobs:
             assert job.spread is not None
             most = self.product.longest_range
             enough = workers if most is None else max(workers, -(-job.spread.missing // (3 * most)))
-            given = job.spread.next(enough, str(actor.node.number))
+            given = job.spread.next(enough, actor.node_id)
             if given is not None:
                 if not job.spread.missing:
                     self.spread.remove(job)
@@ -517,7 +550,7 @@ class _Model:
         """An actor has done what it was given, and the driver knows."""
         job = unit.job
         if unit.kind == "open" and self._is_spread(job):
-            job.spread = Spread(job.segments, (), nodes=self._most_nodes(job))
+            job.spread = Spread(job.segments, (), most_nodes=self._most_nodes(job), nodes=job.nodes)
             self.spread.append(job)
         elif unit.kind == "open":
             self.waiting.appendleft(_Unit(job, "whole"))
@@ -525,6 +558,7 @@ class _Model:
             self._range_ended(unit, unit.range[1] - unit.range[0])
         else:
             self.running -= 1
+            self.sent.discard(job)
             self._ended()
             if not self.done.triggered:
                 self.start_jobs()
@@ -552,6 +586,11 @@ class _Model:
             self.spread.insert(0, job)
         if job.spread.is_done:
             self.waiting.appendleft(_Unit(job, "finish"))
+
+    def gone(self, actor: _Actor) -> None:
+        """An actor and what it was sent are gone."""
+        for job in self.sent:
+            job.holders.pop(actor.number, None)
 
     def lost(self, unit: _Unit, committed: int) -> Iterator[Any]:
         """An actor was lost with its node; what is committed of its unit stays."""
@@ -619,6 +658,7 @@ class _Actor:
 
     def __init__(self, node: _Node) -> None:
         self.node, self.model = node, node.model
+        self.node_id, self.number = str(node.number), next(node.model.numbers)
         self.env = node.model.env
         self.model.outcome.by["starting"] += node.starts_s
         self.doing, self.since = "starting", self.env.now
@@ -657,6 +697,7 @@ class _Actor:
         model, unit = self.model, self.unit
         self._does("ended")
         model.actors.discard(self)
+        model.gone(self)
         if self in model.idle:
             model.idle.remove(self)
         if unit is not None:

@@ -15,11 +15,13 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 
 
 @contextlib.contextmanager
-def cluster(*cpus: int) -> Iterator[Any]:
+def cluster(*cpus: int, apart: Path | None = None) -> Iterator[Any]:
     """Give a `ray.cluster_utils.Cluster`, to which this process is connected for the block.
 
     Args:
         cpus: Processors of each machine, however many there are really; the first one is the head.
+        apart: Folder in which each machine gets a folder of its own for temporary files, ``0``, ``1``, ...;
+            None: they share that of this machine.
     """
     import ray
     from ray.cluster_utils import Cluster
@@ -28,10 +30,11 @@ def cluster(*cpus: int) -> Iterator[Any]:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     common = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    made = _patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], **common}))
+    nodes = [{"num_cpus": count, **common} | _own_folder(apart, number) for number, count in enumerate(cpus)]
+    made = _patiently(lambda: Cluster(initialize_head=True, head_node_args=nodes[0]))
     try:
-        for more in cpus[1:]:
-            _patiently(lambda more=more: made.add_node(num_cpus=more, **common))
+        for node in nodes[1:]:
+            _patiently(lambda node=node: made.add_node(**node))
         ray.init(made.address, log_to_driver=False, logging_level=logging.ERROR)
         yield made
     finally:
@@ -41,6 +44,14 @@ def cluster(*cpus: int) -> Iterator[Any]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+def _own_folder(apart: Path | None, number: int) -> dict[str, Any]:
+    if apart is None:
+        return {}
+    folder = apart / str(number)
+    folder.mkdir()
+    return {"env_vars": {"TMPDIR": str(folder)}}
 
 
 def _patiently(start: Callable[[], Any]) -> Any:

@@ -35,6 +35,7 @@ _BOX_BYTES = 32
 _MARK = b"free-for-tests:"
 
 SEGMENTS, EACH_S = 8, 0.4
+POISON = 2
 LOADING_S = 2.5
 
 
@@ -107,6 +108,11 @@ def with_little_memory() -> None:
 def without_models() -> AnalyzerFactory:
     """Publish empty runs at once; of a video that is marked ``slow`` after `SEGMENTS`."""
     return Quick
+
+
+def poisoned() -> AnalyzerFactory:
+    """As `without_models`; segment `POISON` ends the process."""
+    return Poisoned
 
 
 def loses_its_parent_at_once() -> AnalyzerFactory:
@@ -241,6 +247,12 @@ class Quick:
     def between_segments(self, number: int) -> None:
         """Take some time."""
         time.sleep(EACH_S)
+
+
+class Poisoned(Quick):
+    def between_segments(self, number: int) -> None:
+        if number == POISON:
+            os.kill(os.getpid(), signal.SIGSEGV)
 
 
 class LosesItsParent(Quick):

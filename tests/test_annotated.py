@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ def known(run: Run) -> bool:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MediaError("The pictures cannot be drawn.", kind=MediaErrorKind.DAMAGED), "cannot be drawn"),
-        (OutputError("The annotated video cannot be encoded."), "cannot be encoded"),
+        (MediaError("the frames cannot be drawn", kind=MediaErrorKind.DAMAGED), "cannot be drawn"),
+        (OutputError("the annotated video cannot be encoded"), "cannot be encoded"),
         (RuntimeError("a driver's whim"), "a driver's whim"),
     ],
 )
@@ -125,6 +126,23 @@ def test_interrupted_rendering_resumes_alone(
     assert the_run(tmp_path).info == again.info
     assert again.info["annotated"]["frames"] == 90 and known(again)
     assert again.info["annotated"]["audio"] == "copied"
+
+
+def test_a_disk_that_fills_up_while_drawing_is_told_with_the_tables(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_drawing(patch, OutputError("no space is left for /a/.new/annotated.mp4", no_space=True))
+        result = run_cli(video, tmp_path)
+        as_json = run_cli(video, tmp_path, "--json")
+    folder = str(the_run(tmp_path).folder)
+    assert result.exit_code == as_json.exit_code == SOME_FAILED
+    assert f"the tables are complete in {folder}" in result.stderr and ".new" not in result.stderr
+    assert "run the same command again" in result.stderr and "--no-video" in result.stderr
+    (outcome,) = json.loads(as_json.stdout)
+    assert (outcome["status"], outcome["folder"]) == ("failed", folder)
+    again = run_cli(video, tmp_path, "--no-video")
+    assert again.exit_code == DONE and "no annotated" not in again.stdout
 
 
 def test_other_settings_are_other_work(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from analyzer.output import encoder
 from analyzer.output.annotated import RenderResult, render_images, render_video
 from analyzer.output.overlay import Painter, Planes, hide
 from analyzer.settings import Settings
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 from testkit.media import noisy, number_of, numbered, write_video
 
 Image = NDArray[np.uint8]

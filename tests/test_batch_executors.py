@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -318,6 +319,33 @@ def test_warnings_are_bounded_and_end_with_the_job(tmp_path: Path) -> None:
     assert logged[1].message.startswith("aaa") and logged[1].message.endswith("ValueError: the cause")
     assert len(logged) == 30 and "further warnings of this job are not logged" in logged[-1].message
     assert root.handlers == before
+
+
+def test_a_warning_belongs_to_one_of_the_jobs_side_by_side(tmp_path: Path) -> None:
+    log, both = logging.getLogger("library"), threading.Barrier(2, timeout=30)
+
+    class Noisy(Acts):
+        def analyze(self, *given: Any) -> Any:
+            both.wait()
+            log.warning("in %s", threading.get_ident())
+            helper = threading.Thread(target=lambda: log.warning("helper of %s", threading.get_ident()))
+            helper.start()
+            helper.join()
+            both.wait()
+            return super().analyze(*given)
+
+    executor, events = InlineExecutor(2, 2, analyzers=Noisy), list[Any]()
+    try:
+        for _ in range(2):
+            executor.submit(job(tmp_path))
+        while sum(isinstance(event, Done) for event in events) < 2:
+            events += executor.events(30)
+    finally:
+        executor.close()
+    logged = [event for event in events if isinstance(event, Logged)]
+    own = [event for event in logged if event.message.startswith("in ")]
+    assert len(logged) == 4, "each once"
+    assert len({event.job_id for event in own}) == len({event.message for event in own}) == 2
 
 
 # --- the contract of every executor -------------------------------------------------------------------

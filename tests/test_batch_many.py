@@ -270,6 +270,7 @@ class Reports:
     """An executor whose jobs report everything at once."""
 
     slots = threads = 1
+    downloader = None
 
     def __init__(self, segments: list[int]) -> None:
         self._segments = segments

@@ -44,7 +44,7 @@ from analyzer.cli import (
 from analyzer.errors import MediaError, SourceError
 from analyzer.events import Failed, Finished, Progress, SegmentCommitted, Started
 from analyzer.runs import derive
-from analyzer.runs.run import Run
+from analyzer.runs.run import Run, undrawn_run
 from analyzer.runs.segments import PartStore
 from analyzer.settings import PRESETS, Settings, options
 from analyzer.sources.resolve import Fetcher
@@ -373,7 +373,7 @@ def test_missing_video_is_drawn_only_of_the_same_download(
     video = fetcher.fetch(next(fetcher.resolve(str(two_people))), tmp_path)
     for fingerprint, same in (("1", True), ("2", False)):
         fetched = dataclasses.replace(video, details={"fingerprint": fingerprint})
-        assert (job._without_video(folder, fetched, hashes) is not None) is same
+        assert (undrawn_run(folder, fetched, hashes) is not None) is same
 
 
 def test_videos_of_subfolders_are_analyzed_if_asked_for(

@@ -6,11 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
-from analyzer.cli.console import Console, _so_far
+from analyzer.cli.console import Console, _so_far, describe
+from analyzer.correct import add_corrections
 from analyzer.events import Event, Failed, Finished, LiveProgress, Opened, Rendering, Started, VisibleFace
+from analyzer.runs.corrections import Correction
 from analyzer.runs.run import Run
+from analyzer.util.gender import GENDERS
+from testkit.runs import make_run, random_plan
 
 KEY = "0123456789abcdef"
 VIDEO = Opened("1", "talk", 780.0, 13, (), KEY)
@@ -87,3 +92,16 @@ def test_live_progress_shows_who_is_visible_now() -> None:
     said = "0 people, 12 faces, 3 dropped, now: female 34; ?; male 50; male 50 and 2 more"
     assert _so_far(event) == said
     assert _so_far(replace(event, visible=(), connected=False)).endswith("3 dropped, waiting for frames")
+
+
+def test_names_of_corrections_are_in_the_table(tmp_path: Path) -> None:
+    folder = make_run(
+        tmp_path / "run", random_plan(np.random.default_rng(3), length_s=20, people=2, concurrent=2)
+    )
+    assert describe(Run.load(folder)).splitlines()[2].split()[:2] == ["person", "gender"]
+    add_corrections(folder, [Correction("name", person=1, name="Ada Lovelace of Byron's")])
+    head, first, second = describe(Run.load(folder)).splitlines()[2:5]
+    assert head.split()[:3] == ["person", "name", "gender"]
+    assert first.split()[:4] == ["1", "Ada", "Lovelace", "of"] and "…" in first
+    assert second.split()[:2] == ["2", second.split()[1]] and second.split()[1] in GENDERS
+    assert head.index("gender") == min(first.index(word) for word in GENDERS if word in first)

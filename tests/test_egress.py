@@ -446,7 +446,7 @@ def test_a_refused_address_is_explained(canary: Server, egress: Egress, tmp_path
             fetch(address, tmp_path / str(number), egress)
         assert caught.value.kind is SourceErrorKind.NOT_PUBLIC
         assert not caught.value.retry
-        assert str(caught.value).startswith("The address leads to a host that is not on the internet; ")
+        assert str(caught.value).startswith("the address leads to a host that is not on the internet; ")
 
 
 def test_a_loop_of_redirects_ends(public: Server, egress: Egress, tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_absent_camera_is_one_sentence_that_lists_cameras(monkeypatch: pytest.Mo
             inside.setattr(connections, "_cameras", lambda form, names=names: names)
             inside.setattr(av, "open", refuse)
             LiveReader(Stream(StreamForm.CAMERA, "7"), QUICK, name="camera 7")
-        assert "Camera 7" in str(caught.value) and caught.value.kind is SourceErrorKind.NOT_FOUND
+        assert "camera 7" in str(caught.value) and caught.value.kind is SourceErrorKind.NOT_FOUND
 
 
 def test_camera_is_timed_by_arrival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

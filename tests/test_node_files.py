@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from analyzer.batch.executors import node_files
-from analyzer.batch.executors.node_files import SourceFile, found_here, provided
+from analyzer.batch.executors.node_files import SourceFile, found_here, kept, provided
 from analyzer.errors import OutputError, StoppedError
 from testkit import faults
 
@@ -240,3 +240,19 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(file: SourceFile, tmp_p
     with pytest.raises(OutputError, match=r"choose another folder with \[executor\] scratch"):  # noqa: SIM117
         with provided(tmp_path / "node", file, Sender(file), never):
             pass
+
+
+def test_a_downloaded_file_is_found_by_the_workers_of_its_machine(tmp_path: Path) -> None:
+    folder, downloaded = tmp_path / "node", made(tmp_path).path
+
+    def ask(offset: int, size: int) -> bytes:
+        pytest.fail("it is here already")
+
+    content = downloaded.read_bytes()
+    with contextlib.ExitStack() as worker:
+        with kept(folder, downloaded, never) as file:
+            assert not downloaded.exists() and file.path == downloaded
+            path = worker.enter_context(provided(folder, file, ask, never))
+            assert path.read_bytes() == content and path.name == downloaded.name
+        assert path.exists(), "a worker still needs it"
+    assert left(folder) == []

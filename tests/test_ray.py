@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,13 +19,15 @@ import psutil
 import pytest
 
 from analyzer.batch.config import jobs_of
+from analyzer.batch.executors import commits, ray_cluster, units
 from analyzer.batch.executors import ray as ray_module
-from analyzer.batch.executors import ray_cluster
 from analyzer.batch.executors.base import WorkerState
+from analyzer.batch.executors.commits import store
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray import RayExecutor
 from analyzer.batch.executors.station import Assignment, Packed, Report, Station, models_hash_here
+from analyzer.batch.executors.units import Job, Unit
 from analyzer.batch.failure_policy import Phase
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
@@ -47,6 +50,7 @@ from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import ClusterError
 from analyzer.runs.segments import PartStore
 from analyzer.settings import Settings
+from analyzer.sources.types import Video
 from testkit.clusters import cluster
 from testkit.media import numbered, write_video
 from tests.batch_faults import (
@@ -377,7 +381,7 @@ def test_a_video_is_sent_to_machines_that_do_not_see_it(
 ) -> None:
     """In several pieces, once to each machine, and nothing of it stays there."""
     workers, sent_bytes_per_s, expected = receivers
-    monkeypatch.setattr(ray_module, "_SENT_BYTES_PER_S", sent_bytes_per_s)
+    monkeypatch.setattr(units, "_SENT_BYTES_PER_S", sent_bytes_per_s)
     path = tmp_path / "clip.mp4"
     path.write_bytes(bytes(20 * 2**20))
     path.write_bytes(marked(path, "slow"))
@@ -413,12 +417,19 @@ def test_a_shared_video_that_no_machine_sees_fails_alone(
 ) -> None:
     executor = make(1, acts, source="shared")
     spec, other = slow(tmp_path / "out", slow_file), job(tmp_path / "out")
+    threads = []
+
+    def other_files(video: Video) -> tuple[SourceFile, ...]:
+        threads.append(threading.current_thread())
+        return (SourceFile(slow_file, "0" * 64, 1),)
+
     with monkeypatch.context() as patch:
-        patch.setattr(ray_module, "_source_files", lambda video: (SourceFile(slow_file, "0" * 64, 1),))
+        patch.setattr(commits, "source_files", other_files)
         executor.submit(spec)
         failed = until(executor, lambda events: ended(events, spec))[-1]
     assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("output", Phase.ANALYZE)
     assert f"does not see {slow_file}" in failed.error
+    assert threads and threading.main_thread() not in threads, "a folder of many images takes a while"
     executor.submit(other)
     assert isinstance(until(executor, lambda events: ended(events, other))[-1], Done)
 
@@ -436,13 +447,13 @@ def test_segments_of_a_run_that_is_published_already_are_reported(tmp_path: Path
 def test_a_segment_that_comes_after_all_others_leaves_nothing_in_a_published_run(tmp_path: Path) -> None:
     there, run = PartStore(tmp_path / "there", "key"), tmp_path / "run"
     there.commit_empty(0)
-    job_here = ray_module._Job(job(tmp_path), run, run / ".new", contextlib.ExitStack())
-    unit = ray_module._Unit(job_here, (0, 1))
+    job_here = Job(job(tmp_path), run, run / ".new", contextlib.ExitStack())
+    unit = Unit(job_here, (0, 1))
     report = Report(Segment(1, 0, 0, 0, 0), Packed("key", 0, there.pack(0)))
     job_here.finishing = True
-    assert ray_module._store(unit, [report]).events == [report.event] and not run.exists()
+    assert store(unit, [report]).events == [report.event] and not run.exists()
     job_here.finishing = False
-    assert ray_module._store(unit, [report]).events == [report.event]
+    assert store(unit, [report]).events == [report.event]
     assert PartStore(run, "key").segments() == [0]
 
 

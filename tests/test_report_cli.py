@@ -134,7 +134,7 @@ def test_days_are_counted_back_from_today(outputs: Path) -> None:
         (["--since", "yesterday"], "is not a date"),
         (["--where", "people >"], "is not valid SQL"),
         (["--where", "true); DROP TABLE runs; SELECT (1"], "is not a condition"),
-        (["--min-people", "0"], "0 is not in the range"),
+        (["--min-people", "0"], "'0' is not a whole number at least 1"),
         (["--youtube-analytics", "talk.csv"], "has no columns ageGroup"),
         (["--columns", "talk.csv"], "needs a first column"),
         (["--columns", "absent.csv"], "does not exist"),

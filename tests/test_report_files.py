@@ -35,7 +35,7 @@ from analyzer.report.markdown import markdown
 from analyzer.report.tables import report_sheets, tables
 from analyzer.runs.run import REPORT_CHARTS, report_files
 from analyzer.settings import AGE_BANDS
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 
 BANDS = [band.name for band in AGE_BANDS["youtube"]]
 HOSTILE = (
@@ -144,6 +144,7 @@ def one_video(**changes: Any) -> dict[str, Any]:
         "moments": [
             {"run": "talk-1", "start_s": 1.5, "end_s": 3.5, "people": 1.75, "peak_s": 2.5, "peak_people": 3}
         ],
+        "more_moments": 0,
         "timeline": {
             **{
                 "bin_s": 1.0,
@@ -270,6 +271,7 @@ def nobody() -> dict[str, Any]:
             "shares": [],
             "screen_time": [],
             "moments": [],
+            "more_moments": 0,
             "people": [],
             "pairs": [],
         },

@@ -21,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer import Run, analyze
+from analyzer.cli.report import describe_report
 from analyzer.people import proportions
 from analyzer.people.proportions import UNMEASURED, estimate_proportions
 from analyzer.people.timeline import sample_durations
@@ -29,6 +30,8 @@ from analyzer.report.dataset import Corpus, find_runs
 from analyzer.report.document import AttentionRow, Document, Figures
 from analyzer.report.figures import AUDIENCE_FIGURES, ESTIMATED, FIGURES, TOO_FEW, why_not
 from analyzer.report.groups import Groups
+from analyzer.report.html import page
+from analyzer.report.markdown import markdown
 from analyzer.report.metrics import Metrics
 from analyzer.report.population import Population
 from analyzer.report.privacy import suppressed
@@ -459,6 +462,45 @@ def test_busiest_moments_are_windows_of_ten_seconds(tmp_path: Path) -> None:
     best = [one for name in "ab" for one in windows(truths[name], name)[:1]]
     best.sort(key=lambda one: -one["people"])
     assert_windows(document(tmp_path)["moments"], best)
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_the_day_of_the_analysis_is_noted_where_days_matter(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run_of(tmp_path / name, simple_plan(15, [True, False]), uploaded=None)
+
+    def noted(**how: Any) -> bool:
+        return any("day of the analysis" in note for note in document(tmp_path, **how)["notes"])
+
+    assert not noted() and not noted(by="channel")
+    assert noted(by="week") and noted(chosen=Chosen(since=datetime.date(2000, 1, 1)))
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_equally_busy_moments_are_joined_and_counted(tmp_path: Path) -> None:
+    def with_people(*counts: int) -> Plan:
+        """Ten seconds with each number of people."""
+        present = np.repeat(np.arange(max(counts))[None] < np.array(counts)[:, None], 10, axis=0)
+        plan = simple_plan(15, [True] * max(counts))
+        times = np.arange(len(present), dtype=float)
+        return dataclasses.replace(plan, times_s=times, end_s=float(len(times)), present=present)
+
+    run_of(tmp_path / "same", with_people(2, 2, 2))
+    run_of(tmp_path / "ties", with_people(2, 1, 2, 2, 1, *[2, 1] * 6))
+    same, ties = document(tmp_path / "same"), document(tmp_path / "ties")
+    assert same["moments"] == [] and same["more_moments"] == 0
+    assert "busiest" not in describe_report(same)
+    assert [(one["start_s"], one["end_s"]) for one in ties["moments"]] == [
+        *((20.0, 40.0), (0.0, 10.0), (50.0, 60.0), (70.0, 80.0), (90.0, 100.0)),
+    ]
+    assert ties["more_moments"] == 3
+    assert "and 5 more with 2.0 on average" in describe_report(ties)  # it shows three of them
+    assert "And 3 more with 2.0 on average." in markdown(ties)
+    assert "And 3 more with 2.0 on average" in page(ties)
+    both = document(tmp_path)["moments"]
+    assert [(one["run"], one["start_s"], one["end_s"]) for one in both] == [
+        *(("same", 0.0, 30.0), ("ties", 20.0, 40.0)),
+    ]
 
 
 @pytest.mark.usefixtures("few_draws")

@@ -156,6 +156,7 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
                 "peak_s": 6.0, "peak_people": 4,
             }
         ],
+        "more_moments": 0,
         "timeline": timeline, "people": persons, "pairs": [{"a": 1, "b": 3, "co_presence_s": 5.0}],
         "image_rows": None, "trend": None, "comparison": None, "audience": None, "notes": [], "skipped": [],
         "screen_time": SCREEN_TIME, "timezone": "UTC",

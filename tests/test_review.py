@@ -30,7 +30,7 @@ from analyzer.runs.corrections import Correction, read_corrections
 from analyzer.runs.run import publish
 from analyzer.runs.schema import FACES
 from analyzer.runs.tables import write_parquet
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 from testkit.media import write_video
 from testkit.runs import Plan, make_run
 
@@ -125,8 +125,8 @@ def test_ass_has_a_moving_box_and_a_label_for_each_person(moving: tuple[Path, Pa
     assert float(first) == 100 and float(last) == pytest.approx(880) and r"\pos(1000.0,500.0)" in still
     assert boxes[0][4].count("b") == 4 and boxes[1][4] == "m 0 0 l 80 0 80 100 0 100"
     labels = re.findall(r"Dialogue: 1,.*?,label-(\w+),,0,0,0,,\{.*?\}(.*)", text)
-    assert labels[0][1].startswith("A(/b1)da woman ")
-    assert labels[1][1].startswith("#2 man ")
+    assert labels[0][1].startswith("A(/b1)da female ")
+    assert labels[1][1].startswith("#2 male ")
     orange = GENDER_COLORS["female"]
     assert f"&H00{orange[5:]}{orange[3:5]}{orange[1:3]}" in text
 
@@ -161,8 +161,8 @@ def test_webvtt_says_who_is_on_screen(moving: tuple[Path, Path], tmp_path: Path)
         ("00:00:04.900", "00:00:08.000"),
     ]
     both, alone = (cue[2].splitlines() for cue in cues)
-    assert both[0] == alone[0] and both[0].startswith("#1 woman") and len(alone) == 1
-    assert both[1].startswith("Bo &lt;b&gt; man")
+    assert both[0] == alone[0] and both[0].startswith("#1 female") and len(alone) == 1
+    assert both[1].startswith("Bo &lt;b&gt; male")
 
 
 def test_the_command_writes_subtitles_and_corrections_renew_them(
@@ -173,7 +173,7 @@ def test_the_command_writes_subtitles_and_corrections_renew_them(
     assert result.exit_code == 0 and (run / "subtitles.vtt").exists(), result.output
     add_corrections(run, [Correction("drop", person=2)])
     assert "box-male,," not in (run / "subtitles.ass").read_text("utf-8").replace("Style: box-male", "")
-    assert "man" not in (run / "subtitles.vtt").read_text("utf-8").replace("woman", "")
+    assert "male" not in (run / "subtitles.vtt").read_text("utf-8").replace("female", "")
     result = CliRunner().invoke(cli, ["subtitles", str(run), "--format", "ass", "--out", str(tmp_path)])
     assert result.exit_code == 0 and [p.name for p in tmp_path.glob("*.ass")] == ["run.ass"], result.output
     assert CliRunner().invoke(cli, ["subtitles", str(tmp_path / "no")]).exit_code == 3

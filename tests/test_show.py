@@ -26,7 +26,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.media.frame import Frame
 from analyzer.output.preview import Preview
 from analyzer.runs.run import Run
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 from testkit.live_servers import Mjpeg, jpegs
 from testkit.media import write_video
 from testkit.servers import serve

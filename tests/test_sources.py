@@ -1668,5 +1668,5 @@ def test_an_address_from_a_form_reaches_neither_files_nor_cameras(clip: Path) ->
 
 def test_a_path_is_not_taken_for_an_address() -> None:
     fetcher = Fetcher(Settings(), want_audio=False, live=True)
-    with pytest.raises(SourceError, match="There is no file"):
+    with pytest.raises(SourceError, match="there is no file"):
         list(fetcher.resolve(FileSource("https://example.org/a")))

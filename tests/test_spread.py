@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from analyzer.batch.executors import spread as spreading
-from analyzer.batch.executors.spread import Range, Spread, may_spread, most_nodes, worth_spreading
+from analyzer.batch.executors.spread import Range, Spread, in_order, may_spread, most_nodes, worth_spreading
 from analyzer.batch.protocol import JobSpec, Resources
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
@@ -78,49 +78,89 @@ def test_what_is_out_longest_is_given_out_a_second_time_and_not_a_third() -> Non
     assert spread.is_done and spread.backup() is None
 
 
+def takers(spread: Spread, *nodes: str, others_wait: bool = False) -> list[str]:
+    """Which machines may get some of it."""
+    return [node for node in nodes if in_order([spread], node, others_wait=others_wait)]
+
+
 def test_only_so_many_machines_get_the_file() -> None:
-    spread = Spread(100, (), nodes=2)
-    assert spread.next(2, "a") and spread.next(2, "b") and spread.next(2, "a")
-    assert spread.next(2, "c") is None and spread.missing
+    spread = Spread(100, (), most_nodes=2)
+    for node in ("a", "b", "a"):
+        assert takers(spread, node) and spread.next(2, node)
+    assert takers(spread, "a", "b", "c") == ["a", "b"] and spread.missing
     spread.node_lost("b")
-    assert spread.next(2, "c") and spread.next(2, "b") is None
+    assert takers(spread, "c") and spread.next(2, "c") and not takers(spread, "b")
     assert most_nodes(3600, 10**9, bytes_per_s=1e9, workers_per_node=4) == 30
     assert most_nodes(0, 0, bytes_per_s=1e9, workers_per_node=1) == 1
 
 
+def test_no_further_machine_gets_the_file_while_other_videos_wait() -> None:
+    spread, seen = Spread(100, (), most_nodes=9, nodes=("a",)), Spread(100, ())
+    assert takers(spread, "a", "b", others_wait=True) == ["a"] and takers(spread, "b") == ["b"]
+    assert in_order([spread, seen], "b", others_wait=False) == [seen, spread], "rather what need not be sent"
+    assert in_order([spread, seen], "a", others_wait=False) == [spread, seen]
+    assert takers(Spread(9, (), most_nodes=9), "b", others_wait=True), "it is nowhere yet"
+
+
 def test_another_machine_gets_the_file_when_those_that_have_it_do_something_else() -> None:
-    spread = Spread(100, (), nodes=1)
+    spread = Spread(100, (), most_nodes=1)
     given = spread.next(2, "a")
     assert given is not None
-    spread.idle({"b"})
-    assert spread.next(2, "b") is None, "the other one is at work on it"
+    spread.note_idle({"b"})
+    assert not takers(spread, "b"), "the other one is at work on it"
     spread.ended(given)
-    spread.idle({"a", "b"})
-    assert spread.next(2, "b") is None, "the other one goes on"
-    spread.idle({"b"})
-    assert spread.next(2, "b") and spread.next(2, "a") is None
+    spread.note_idle({"a", "b"})
+    assert not takers(spread, "b"), "the other one goes on"
+    spread.note_idle({"b"})
+    assert takers(spread, "b") and spread.next(2, "b") and not takers(spread, "a")
 
 
-def spec_of(path: Path, duration_s: float | None, **settings: Any) -> JobSpec:
+def test_a_segment_that_failed_is_not_given_out_again_and_the_others_are() -> None:
+    spread = Spread(12, ())
+    given = spread.next(1)
+    assert given == (0, 4)
+    spread.committed(0)
+    assert spread.crashed(given) == 1 and spread.failed == 1 and spread.missing == 9
+    assert spread.next(1) == (2, 5) and not spread.is_stuck
+    while (one := spread.next(1)) is not None:
+        for segment in range(*one):
+            spread.committed(segment)
+        spread.ended(one)
+    for segment in (2, 3, 4):
+        spread.committed(segment)
+    assert not spread.is_stuck and spread.ended((2, 5)) == 0
+    assert spread.is_stuck and not spread.is_done and spread.backup() is None
+    assert spread.committed(1) and spread.is_done and not spread.failed, "a copy of it was finished"
+
+
+def test_copies_of_a_range_end_before_a_segment_that_failed() -> None:
+    spread = Spread(4, ())
+    first = spread.next(1)
+    assert first == (0, 1) and spread.next(1) == (1, 2) and spread.next(1) == (2, 3)
+    assert spread.crashed((1, 2)) == 1
+    assert spread.backup() == (0, 1) and spread.backup() == (2, 3) and spread.backup() is None
+    long = Spread(10, ())
+    assert [long.next(1) for _ in range(4)] == [(0, 3), (3, 5), (5, 7), (7, 8)]
+    assert long.next(1) == (8, 9) and long.backup() == (0, 3)
+    long.committed(0)
+    assert long.crashed((0, 3)) == 1 and long.backup() == (3, 5), "what the other one has is not free"
+
+
+def spec_of(path: Path, duration_s: float | None, size_bytes: int = 1000, **settings: Any) -> JobSpec:
     unknown: dict[str, Any] = dict.fromkeys(("audio_path", "url", "channel", "uploaded", "uploaded_at"))
-    known: dict[str, Any] = {"fetched": False, "details": {}, "title": "a", "source": "a", "video_id": "a"}
+    known: dict[str, Any] = {"fetched": False, "title": "a", "source": "a", "video_id": "a"}
+    known["details"] = {"size_bytes": size_bytes}
     video = Video(kind=MediaKind.VIDEO, paths=(path,), duration_s=duration_s, **known, **unknown)
     return JobSpec(1, video, Settings(segment_s=60, **settings), path.parent, "s", "m")
 
 
-def test_long_videos_are_spread_also_when_others_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_videos_are_spread_also_when_others_wait(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    path.write_bytes(bytes(1000))
     short, long = spec_of(path, 1799), spec_of(path, 1800)
     assert [may_spread(one) for one in (short, long)] == [False, True]
-    assert not may_spread(spec_of(path, 9999, budget="60s")) and not may_spread(
-        spec_of(tmp_path / "no", None)
-    )
+    assert not may_spread(spec_of(path, 9999, budget="60s")) and not may_spread(spec_of(path, None))
     assert not may_spread(replace(long, video=replace(long.video, kind=MediaKind.IMAGES)))
-    monkeypatch.setattr(spreading, "LONG_BYTES", 1000)
-    assert may_spread(spec_of(path, None))
+    assert may_spread(spec_of(path, None, spreading.LONG_BYTES)), "also if it is on another machine"
     shared = replace(short, resources=Resources(workers=2))
     assert may_spread(shared)
     assert worth_spreading(long, 31, ()) and not worth_spreading(long, 31, (3,))
@@ -136,7 +176,7 @@ def test_every_segment_is_committed_once_whatever_happens(seed: int) -> None:
     completed = {segment for segment in range(expected) if chance.random() < chance.choice([0, 0.1, 0.9])}
     nodes = chance.choice([None, 1, 3])
     trouble, backups = chance.choice([0, 0.2, 0.7]), chance.choice([0, 0.3])
-    spread = Spread(expected, completed, nodes=nodes)
+    spread = Spread(expected, completed, most_nodes=nodes)
     working: list[tuple[Range, list[int]]] = []  # what each still has to analyze
     late: list[int] = []
     counted: Counter[int] = Counter()
@@ -156,9 +196,10 @@ def test_every_segment_is_committed_once_whatever_happens(seed: int) -> None:
         if spread.is_done and not working:
             break
         node, workers = f"node{chance.randrange(4)}", chance.randint(1, 9)
-        if len(working) < workers and begin(spread.next(workers, node), second=False):
+        may = spread.takes(node, others_wait=False)
+        if may and len(working) < workers and begin(spread.next(workers, node), second=False):
             continue
-        if chance.random() < backups and begin(spread.backup(node), second=True):
+        if may and chance.random() < backups and begin(spread.backup(node), second=True):
             continue
         if working:
             given, left = chosen = chance.choice(working)

@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 from analyzer.runs.schema import FACES, SAMPLES
 from analyzer.runs.tables import write_parquet
 from analyzer.sources.local import local_identity
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 from testkit.browser import chromium
 from testkit.media import write_video
 from testkit.runs import Plan, make_run

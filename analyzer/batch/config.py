@@ -70,6 +70,7 @@ BOT_PAUSE_CAP_S = 24 * HOUR_S
 EXECUTORS = ("local", "ray")
 """Where videos are analyzed: on this machine, or on a Ray cluster."""
 _DELIVERIES = ("auto", "shared", "send")
+_FETCHERS = ("driver", "workers")
 _MOST_WORKERS = 100_000
 _LONGEST_S = 366 * DAY_S
 _LONGEST_AGE_S = 100 * _LONGEST_S
@@ -355,6 +356,8 @@ class Pace(_Checked):
 
     pause_s: tuple[float, float] = _within((5.0, 10.0), 0.0, HOUR_S)
     """Shortest and longest pause between two downloads from one host, in seconds."""
+    per_host: int = _within(1, 1, 64)
+    """Downloads from one host at the same time, of `Jobs.downloads`."""
     bot_pause_s: float = _within(HOUR_S, 1.0, BOT_PAUSE_CAP_S)
     """Pause of a host that suspects a bot, in seconds; doubled each time, at most `BOT_PAUSE_CAP_S`."""
 
@@ -420,6 +423,9 @@ class ExecutorChoice(_Checked):
     source: str = _DELIVERIES[0]
     """How a video reaches a worker: ``shared``: it has the same path there; ``send``: it is sent there;
     ``auto``: it is sent where it does not have the same path."""
+    fetch: str = _FETCHERS[0]
+    """What downloads: ``driver``: this machine; ``workers``: direct addresses of files are downloaded by the
+    machines that analyze them, the videos of sites by this one."""
     scratch: str | None = None
     """Folder on each machine for what is being worked on; None: the machine's folder for temporary files."""
 
@@ -428,6 +434,7 @@ class ExecutorChoice(_Checked):
         with _as_settings_error():
             one_of(self.kind, EXECUTORS, "kind")
             one_of(self.source, _DELIVERIES, "source")
+            one_of(self.fetch, _FETCHERS, "fetch")
         # More than one GPU cannot be shared, and Ray refuses 1.5.
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise SettingsError(f"gpus must be a whole number or less than 1, not {self.gpus:g}")
@@ -469,7 +476,7 @@ class Jobs(_Checked):
     """Videos that are analyzed in parallel; 0: as many as cores and memory allow, of this machine or of the
     cluster."""
     downloads: int = _within(1, 1, 64)
-    """Downloads at the same time, each from another host."""
+    """Downloads at the same time, from one host no more than `Pace.per_host`."""
     report: tuple[str, ...] = ("html",)
     """Formats of each run's report; empty: none."""
     reserve_mb: int = _within(1000, 0, 1_000_000_000)
@@ -653,7 +660,7 @@ _SOURCE_KEYS = (
     | _same("watch", "tags", "preset", "into", "max_per_run", "settings", *_PLAIN_SETTINGS)
     | _FILTER_KEYS
 )
-_CHOICE_KEYS = _same("time_budget", "workers", "report") | {"time_budget": "time_budget_s"}
+_CHOICE_KEYS = _same("time_budget", "workers", "downloads", "report") | {"time_budget": "time_budget_s"}
 _TOP_KEYS = (
     _same("out", "ledger", "log", "preset", "settings", "tags", "source", "disk")
     | _CHOICE_KEYS

@@ -12,7 +12,8 @@ from typing import Any
 
 import analyzer
 from analyzer.batch.config import Jobs, Source
-from analyzer.batch.folders import remove_download
+from analyzer.batch.executors.base import Downloader, FetcherMaker
+from analyzer.batch.folders import download_folder, is_complete, remove_download
 from analyzer.batch.ledger import Ledger, Work
 from analyzer.batch.log import EventLog
 from analyzer.batch.outcome import Outcome, Tally
@@ -27,7 +28,6 @@ from analyzer.util.urls import without_login
 
 __all__ = [
     "BatchContext",
-    "FetcherMaker",
     "Stop",
     "default_fetcher",
     "library_versions",
@@ -37,9 +37,6 @@ __all__ = [
 ]
 
 _LIBRARIES = ("yt-dlp", "av", "openvino")
-
-FetcherMaker = Callable[[Settings, Callable[[FetchProgress], None]], Fetcher]
-"""Called with settings and a function to report the progress of downloads to."""
 
 
 class Stop:
@@ -74,6 +71,8 @@ class BatchContext:
     clock: Clock
     stop: Stop
     make_fetcher: FetcherMaker
+    downloader: Downloader | None = None
+    """What downloads on the machines that analyze."""
     tally: Tally = field(default_factory=Tally)
     ending: bool = False
     """Whether nothing more is begun."""
@@ -88,6 +87,25 @@ class BatchContext:
     ) -> Fetcher:
         """What lists and downloads a source."""
         return self.make_fetcher(source.settings, on_progress)
+
+    def has_video(self, work: Work) -> bool:
+        """Whether the video is on the disk, or on a machine that analyzes."""
+        return work.video is not None and (self.node_of(work.id) is not None or is_complete(work.video))
+
+    def node_of(self, id: int) -> str | None:
+        """Return the name of the machine that has downloaded a video; None: none has."""
+        downloader = self.downloader
+        return None if downloader is None else downloader.node_of(download_folder(self.jobs.out, id))
+
+    def is_near(self, id: int) -> bool:
+        """Whether a machine has the video, and is free to analyze it."""
+        return self.downloader is not None and self.downloader.is_near(download_folder(self.jobs.out, id))
+
+    def remove_download(self, id: int) -> None:
+        """Remove a video's download, wherever it is."""
+        if self.downloader is not None:
+            self.downloader.release(download_folder(self.jobs.out, id))
+        remove_download(self.jobs.out, id)
 
     def check_stop(self) -> None:
         """Check whether a stop was requested.
@@ -117,7 +135,7 @@ class BatchContext:
             kind: ``filter``, ``duplicate``, ``gone``, ...
         """
         self.ledger.skip(work.id, reason, kind)
-        remove_download(self.jobs.out, work.id)
+        self.remove_download(work.id)
         self.tally.skipped(work, kind)
         self.log("skipped", work.id, source=work.source, reason=reason, kind=kind)
 

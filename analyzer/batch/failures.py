@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from analyzer.batch.config import Source
 from analyzer.batch.context import BatchContext
 from analyzer.batch.failure_policy import CRASHES, Action, Decision, Failure, decide, host_pause
-from analyzer.batch.folders import remove_download, remove_segments
+from analyzer.batch.folders import remove_segments
 from analyzer.batch.ledger import State, Work
 from analyzer.batch.outcome import iso_time
 from analyzer.batch.queue import Entry, WorkQueue
@@ -99,7 +99,7 @@ class Failures:
             work.id, failure.kind, failure.error, next_try=next_try, keep_download=keeps_download
         )
         if not keeps_download:
-            remove_download(context.jobs.out, work.id)
+            context.remove_download(work.id)
         if state is State.ABANDONED:
             remove_segments(context.ledger.get(work.id))
         self._report(entry, failure, state, next_try)

@@ -1,4 +1,8 @@
-"""Fetches the videos of a batch run in threads of their own, ahead of their analysis."""
+"""Fetches the videos of a batch run in threads of their own, ahead of their analysis.
+
+A thread may let a machine of the executor download. It waits for that as for its own download, so that the
+pauses of hosts, the number of downloads and all that follows their ends are the same.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import random
 import shutil
 import threading
 import time
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,11 +117,13 @@ class Downloads:
         return [each.entry for each in self._running.values()]
 
     def take(self, queue: WorkQueue) -> Entry | None:
-        """Take a video from a queue that can be fetched now; from no host two at a time."""
+        """Take a video from a queue that can be fetched now, within `Jobs.downloads` and `Pace.per_host`."""
         hosts = [each.host for each in self.entries if each.host is not None]
+        most = self._context.jobs.pace.per_host
+        busy = {host for host, count in Counter(hosts).items() if count >= most}
         local = len(hosts) == len(self._running) and not (self._limit == 1 and hosts)
         remote = len(hosts) < self._limit and not (self._limit == 1 and self._running)
-        return queue.take(local=local, remote=remote, busy=hosts)
+        return queue.take(local=local, remote=remote, busy=busy)
 
     def start(self, entry: Entry) -> None:
         """Start to fetch a video.
@@ -186,15 +193,33 @@ class Downloads:
         try:
             fetcher = self._context.fetcher(entry.source, on_progress)
             item = entry.item or self._item(fetcher, entry.work)
-            video = fetcher.fetch(
-                item,
-                download.folder,
-                accept=lambda candidate: self._check(entry, candidate),
-                on_wait=check_cancelled,
-            )
+            if self._is_for_workers(entry, fetcher, item):
+                assert self._context.downloader is not None
+                video = self._context.downloader.fetch(
+                    self._context.make_fetcher,
+                    entry.source.settings,
+                    item,
+                    download.folder,
+                    accept=lambda candidate: self._check(entry, candidate, here=False),
+                    on_wait=check_cancelled,
+                    on_progress=on_progress,
+                )
+            if video is None:
+                video = fetcher.fetch(
+                    item,
+                    download.folder,
+                    accept=lambda candidate: self._check(entry, candidate, here=True),
+                    on_wait=check_cancelled,
+                )
         except Exception as raised:  # noqa: BLE001 - handled by the scheduler's thread
             error = raised
         return Fetched(entry, video, error, time.monotonic() - began)
+
+    def _is_for_workers(self, entry: Entry, fetcher: Fetcher, item: Item) -> bool:
+        """Whether a machine of the executor may download it: the video need not be on this one."""
+        source = entry.source
+        is_kept = source.settings.keep_download or source.media is not None
+        return self._context.downloader is not None and not is_kept and fetcher.is_direct(item)
 
     @staticmethod
     def _item(fetcher: Fetcher, work: Work) -> Item:
@@ -203,8 +228,13 @@ class Downloads:
             return Item(work.source, MediaKind.VIDEO, title=work.title)
         return next(iter(fetcher.resolve(work.source)))
 
-    def _check(self, entry: Entry, candidate: Candidate) -> None:
+    def _check(self, entry: Entry, candidate: Candidate, *, here: bool) -> None:
         """Check whether a video is to be downloaded, now that the site has described it.
+
+        Args:
+            entry: The video.
+            candidate: What is known of it.
+            here: Whether it is to be downloaded to this machine, if it is not a local file.
 
         Raises:
             ExcludedError, AdoptedError, NoSpaceError: It is not.
@@ -228,7 +258,8 @@ class Downloads:
         facts = matching_run(run, candidate.video_id, work.settings_hash, work.models_hash)
         if facts is not None:
             raise AdoptedError(run, facts)
-        needed_mb = (candidate.size_bytes or 0) / 1e6 if host_of(work.source) is not None else 0.0
+        downloads = here and host_of(work.source) is not None
+        needed_mb = (candidate.size_bytes or 0) / 1e6 if downloads else 0.0
         reserve_mb = context.jobs.reserve_mb
         if needed_mb and context.free_mb() - needed_mb < reserve_mb:
             raise NoSpaceError(

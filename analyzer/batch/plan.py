@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analyzer.batch.config import Filters, Jobs, Source
-from analyzer.batch.context import FetcherMaker, default_fetcher
+from analyzer.batch.context import default_fetcher
+from analyzer.batch.executors.base import FetcherMaker
 from analyzer.batch.executors.choice import expected_slots
 from analyzer.batch.ledger import Known, Ledger, State
 from analyzer.errors import AnalyzerError

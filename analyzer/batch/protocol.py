@@ -9,7 +9,7 @@ does not have exactly the form below raises a `ProtocolError`, which fails that 
     batch -> worker       JobSpec, Cancel
     worker -> batch       Ready, Opened, Segment, Progress, Rendering, Logged,
                           and last one of Done, SegmentsDone, Failed, Rejected, Stopped
-    executor -> batch     Placed, Moved: of executors on several machines
+    executor -> batch     Placed, Moved, and perhaps last SourceLost: of executors on several machines
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ __all__ = [
     "RunFacts",
     "Segment",
     "SegmentsDone",
+    "SourceLost",
     "Stopped",
     "decode_command",
     "decode_event",
@@ -204,6 +205,8 @@ class Progress:
     job_id: int
     time_s: float
     duration_s: float | None
+    cpu_s: float = 0.0
+    """Processor time that the worker has spent on the job, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -316,6 +319,8 @@ class SegmentsDone:
     """The segments that `JobSpec.segments` asked for are finished and on the disk."""
 
     job_id: int
+    cpu_s: float = 0.0
+    """As in `Progress`."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +355,18 @@ class Stopped:
     job_id: int
 
 
-FINAL = Done | SegmentsDone | Failed | Rejected | Stopped
+@dataclass(frozen=True)
+class SourceLost:
+    """The video was on a machine that was lost: it must be downloaded again. Finished segments stay."""
+
+    job_id: int
+    node: str
+    """Name of the machine."""
+    reason: str
+    """One sentence."""
+
+
+FINAL = Done | SegmentsDone | Failed | Rejected | Stopped | SourceLost
 """The last event of a job is one of these."""
 JobEvent = Ready | Opened | Segment | Progress | Rendering | Logged | Placed | Moved | FINAL
 Command = JobSpec | Cancel
@@ -383,6 +399,8 @@ def decode_event(raw: bytes, spec: JobSpec, *, cancelled: bool) -> JobEvent:
         raise ProtocolError("the run is not of the job's video")
     if isinstance(event, Stopped) and not cancelled:
         raise ProtocolError("the job was not canceled")
+    if isinstance(event, SourceLost):
+        raise ProtocolError("a worker does not know what is downloaded")
     return event
 
 

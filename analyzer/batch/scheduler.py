@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,22 +20,20 @@ from analyzer import events
 from analyzer.batch.config import Jobs, Source
 from analyzer.batch.context import (
     BatchContext,
-    FetcherMaker,
     Stop,
     default_fetcher,
     library_versions,
     origin_of,
     shown_name,
 )
-from analyzer.batch.executors.base import Executor
-from analyzer.batch.failure_policy import Failure, Phase, failure_of
+from analyzer.batch.executors.base import Executor, FetcherMaker, MachineLostError
+from analyzer.batch.failure_policy import CRASHES, Failure, Phase, failure_of
 from analyzer.batch.failures import Failures, state_before
 from analyzer.batch.fetching import AdoptedError, Downloads, ExcludedError, Fetched, NoSpaceError
 from analyzer.batch.folders import (
     is_complete,
     keep_download,
     make_folder,
-    remove_download,
     remove_segments,
     remove_unknown_downloads,
 )
@@ -58,6 +56,7 @@ from analyzer.batch.protocol import (
     Rendering,
     Resources,
     Segment,
+    SourceLost,
     Stopped,
     video_document,
     video_of,
@@ -85,6 +84,10 @@ _WORKERS_EVERY_S = 3.0
 
 _MAX_INTERRUPTIONS = 10
 """A video during which the whole batch was killed this often without any progress is held to be the cause."""
+
+_MAX_LOSSES = 5
+"""A video that was lost so often, in work on a machine or with it, without a new segment is held to be the
+cause."""
 
 _MIN_SPACE_MB = 10
 """With less space than this an earlier batch run may have been unable to record how it ended."""
@@ -187,7 +190,10 @@ class Scheduler:
             on_event = self._telling(ledger)
             log = stack.enter_context(EventLog(jobs.log, on_event))
             make_folder(jobs.out)
-            context = BatchContext(jobs, ledger, log, on_event, clock, self._stop, self._make_fetcher)
+            downloader = self._executor.downloader
+            context = BatchContext(
+                jobs, ledger, log, on_event, clock, self._stop, self._make_fetcher, downloader
+            )
             number = ledger.begin_batch_run()
             log("batch_started", batch_run=number, sources=len(jobs.sources), slots=self._executor.slots)
             run = _Run(context, self._executor, self._orders, self._models)
@@ -268,6 +274,8 @@ class _Run:
         self._cancelled = False
         self._unwanted: set[int] = set()
         """Rows whose job or download was canceled and has not ended yet."""
+        self._losses: Counter[int] = Counter()
+        """By row: how often machines were lost that had its video, or were downloading it."""
         self._started = False
 
     def __enter__(self) -> _Run:
@@ -292,7 +300,7 @@ class _Run:
                 if isinstance(event, FINAL):
                     entry = self._running.pop(event.job_id)
                     with contextlib.suppress(LedgerError):  # a finished run is adopted the next time
-                        self._context.ledger.release(entry.work.id, State.DOWNLOADED)
+                        self._context.ledger.release(entry.work.id, _resting(entry.work))
 
     def step(self) -> bool:
         """Do what is to be done now, and wait a moment for a job or a download, if there is one.
@@ -448,7 +456,7 @@ class _Run:
 
     def _start_download(self, entry: Entry) -> None:
         context, work = self._context, entry.work
-        if work.video is not None and is_complete(work.video):  # downloaded by an earlier run
+        if self._context.has_video(work):  # downloaded before
             context.ledger.begin(work.id, library_versions(), state=State.DOWNLOADED)
             self._downloaded.append(entry)
             return
@@ -469,17 +477,18 @@ class _Run:
         if entry.host is not None:
             self._queue.rest_host(entry.host, self._downloads.pause_s())
         if fetched.video is None or entry.host is None:
-            remove_download(context.jobs.out, work.id)  # of a local file there is none
+            context.remove_download(work.id)  # of a local file there is none
         if fetched.video is None:
             assert fetched.error is not None
             self._not_fetched(entry, fetched.error)
             return
         if entry.host is not None:
             context.ledger.host_answered(entry.host)
-        size = sum(path.stat().st_size for path in fetched.video.paths)
+        size = fetched.video.details["size_bytes"]
+        assert isinstance(size, int)
         seconds = round(fetched.seconds, 3)
         context.ledger.downloaded(work.id, video_document(fetched.video), size_bytes=size, fetch_s=seconds)
-        context.log("downloaded", work.id, size_bytes=size, seconds=seconds)
+        context.log("downloaded", work.id, size_bytes=size, seconds=seconds, node=context.node_of(work.id))
         entry.work, entry.fetch_s = context.ledger.get(work.id), fetched.seconds
         if work.id in self._unwanted:  # it was too late to end it
             self._skip_canceled(entry.work)
@@ -501,6 +510,8 @@ class _Run:
                 remove_leftovers(error.run)
                 context.tally.done(work, error.run, error.facts)
                 context.log("adopted", work.id, run=error.run.name)
+            case MachineLostError():
+                self._lost(entry, error.node, str(error))
             case LedgerError():
                 raise error
             case NoSpaceError():
@@ -512,13 +523,27 @@ class _Run:
                     failure = Failure(failure.kind, failure.error, failure.phase, retry=True)
                 self._failures.handle(entry, failure)
 
+    def _lost(self, entry: Entry, node: str, reason: str) -> None:
+        """A video was lost with the machine that had it, or was downloading it: it is downloaded again."""
+        context, work = self._context, entry.work
+        context.remove_download(work.id)
+        self._losses[work.id] += 1
+        if self._losses[work.id] >= _MAX_LOSSES:
+            del self._losses[work.id]
+            self._failures.handle(entry, Failure("lost", f"{CRASHES['lost']} ({reason})"))
+            return
+        context.ledger.release(work.id, state_before(work), outcome="deferred", next_try=work.next_try)
+        entry.work = context.ledger.get(work.id)
+        self._queue.put_back(entry)
+        context.log("moved", work.id, node=node, reason=reason)
+
     # -- jobs
 
     def _start_jobs(self) -> None:
         context, slots = self._context, self._executor.slots
         while not context.ending and self._downloaded and len(self._running) < slots:
             concurrent = min(slots, len(self._running) + len(self._downloaded))
-            entry = self._downloaded.popleft()
+            entry = self._next_downloaded()
             work, source = entry.work, entry.source
             context.ledger.analyzing(work.id)
             make_folder(source.folder)
@@ -540,6 +565,13 @@ class _Run:
             self._running[spec.job_id] = entry
             # Logged last: if `on_event` raises, the job is known and is canceled.
             context.log("analyzing", work.id, title=work.title, duration_s=work.duration_s)
+
+    def _next_downloaded(self) -> Entry:
+        """Take the video that is analyzed next: the first one whose machine is free, else the first one."""
+        is_near = self._context.is_near
+        near = next((each for each in self._downloaded if is_near(each.work.id)), self._downloaded[0])
+        self._downloaded.remove(near)
+        return near
 
     def _resources(self, settings: Settings, concurrent: int) -> Resources:
         """A job's share of the executor: as many processes in all, whether for one video or for many.
@@ -590,6 +622,7 @@ class _Run:
             case Segment():
                 facts = {"samples": event.samples, "faces": event.faces, "size_bytes": event.size_bytes}
                 context.ledger.segment(id, event.segment, **facts)
+                self._losses.pop(id, None)
                 context.log(events.SegmentCommitted.name, id, segment=event.segment, **facts)
             case Moved():
                 number = context.ledger.moved(id, event.reason, library_versions())
@@ -600,13 +633,19 @@ class _Run:
                 context.ledger.describe(id, duration_s=event.duration_s)  # it is not opened again for that
                 remove_segments(context.ledger.get(id))
                 context.skip(entry.work, event.reason, "filter")
-            case Stopped() | Failed() if id in self._unwanted:
+            case Stopped() | Failed() | SourceLost() if id in self._unwanted:
                 self._skip_canceled(context.ledger.get(id))
             case Stopped():
-                context.ledger.release(id, State.DOWNLOADED)
+                state = _resting(entry.work)
+                context.ledger.release(id, state)
                 entry.work = context.ledger.get(id)
-                self._downloaded.append(entry)
+                if state is State.DOWNLOADED:
+                    self._downloaded.append(entry)
+                else:
+                    self._queue.put_back(entry)
                 context.log("stopped", id)
+            case SourceLost():
+                self._lost(entry, event.node, event.reason)
             case Failed():
                 self._failures.handle(entry, Failure(event.kind, event.error, event.phase))
             case _:
@@ -642,7 +681,7 @@ class _Run:
             # Before the row: after a kill the run is adopted, and its video is here.
             keep_download(context.jobs.out, work.id, entry.source.media)
         context.ledger.done(work.id, run, facts.document(), analysis_s=event.analysis_s)
-        remove_download(context.jobs.out, work.id)
+        context.remove_download(work.id)
         context.tally.done(work, run, facts, event.report_error)
         names = ("people", "female", "male", "faces", "samples")
         context.log(
@@ -654,6 +693,11 @@ class _Run:
             resident_mb=event.resident_mb,
             **{name: facts.counts[name] for name in names},
         )
+
+
+def _resting(work: Work) -> State:
+    """The state of a video whose job was stopped: what machines hold is gone with the batch run."""
+    return State.DOWNLOADED if work.video is not None and is_complete(work.video) else state_before(work)
 
 
 def slots_each(slots: int, concurrent: int) -> int:

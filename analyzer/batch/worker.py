@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from analyzer.batch.config import Filters
 from analyzer.batch.failure_policy import Phase, failure_of
@@ -141,7 +141,7 @@ class Worker:
         spec = job.spec
         assert spec.segments is not None
         self._ready(job).commit_segments(spec.video, spec.out, spec.segments)
-        return SegmentsDone(spec.job_id)
+        return SegmentsDone(spec.job_id, job.cpu_s)
 
     def _ready(self, job: _Job) -> AnalyzerLike:
         """Load the analyzer of a job."""
@@ -169,17 +169,33 @@ class Worker:
 
 
 class _Forwarder(logging.Handler):
-    """Emits warnings and errors as events of a job, the first ones of many."""
+    """Emits warnings and errors as events of a job, the first ones of many.
+
+    Where several jobs run in threads of one process, a record belongs to the job whose thread logs it. What
+    other threads log cannot be attributed, and is emitted once, for the job that has been running longest.
+    """
+
+    _by_thread: ClassVar[dict[int, _Forwarder]] = {}
+    """By the thread that runs the job, in the order in which they began."""
 
     def __init__(self, job_id: int, emit: Emit) -> None:
         super().__init__(logging.WARNING)
         self._job_id = job_id
         self._emit_event = emit
         self._left = _MOST_LOGGED
+        self._thread = threading.get_ident()
+        self._by_thread[self._thread] = self
+
+    def close(self) -> None:
+        """The job has ended."""
+        self._by_thread.pop(self._thread, None)
+        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Emit an event; libraries log from their own threads, too."""
-        if self._left == 0:
+        jobs = dict(self._by_thread)
+        of = jobs.get(record.thread or 0) or next(iter(jobs.values()), self)
+        if of is not self or self._left == 0:
             return
         self._left -= 1
         try:
@@ -246,6 +262,12 @@ class _Job:
         self.cancelled = cancelled
         self.phase = Phase.LOAD
         self._reported_at = 0.0
+        self._cpu_began_s = time.process_time()
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of this process since the job began, in seconds."""
+        return time.process_time() - self._cpu_began_s
 
     def be_ready(self) -> None:
         self.phase = Phase.ANALYZE
@@ -269,7 +291,8 @@ class _Job:
                 counts = event.segment, event.samples, event.faces, event.size_bytes
                 self.emit(Segment(id, *counts))
             case events.Progress() if self._is_due():
-                self.emit(Progress(id, max(0.0, event.time_s), _seconds(event.duration_s)))
+                time_s, duration_s = max(0.0, event.time_s), _seconds(event.duration_s)
+                self.emit(Progress(id, time_s, duration_s, self.cpu_s))
             case events.Rendering() if self._is_due():
                 self.emit(Rendering(id, event.fraction))
 

@@ -34,6 +34,7 @@ from analyzer.cli.options import (
     ChoiceList,
     Group,
     InterruptedCommandError,
+    WholeNumber,
     chosen,
     complete_files,
     epilog,
@@ -45,6 +46,7 @@ from analyzer.cli.options import (
     settings_options,
 )
 from analyzer.cli.serve import serve
+from analyzer.cli.text import in_form
 from analyzer.cli.train import train
 from analyzer.errors import AnalyzerError, SettingsError
 from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS, Option, Settings
@@ -165,7 +167,7 @@ def _not_for_labels(option: Option) -> bool:
 )
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     metavar="N",
     help="Score at most this many faces of each set of images.",
 )
@@ -313,7 +315,7 @@ class _Since(click.ParamType[datetime.date]):
 )
 @click.option(
     "--min-people",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=1,
     show_default=True,
     metavar="N",
@@ -512,7 +514,7 @@ def _exit_code(results: list[Any]) -> int:
     from analyzer.events import Finished
 
     runs = [result.run for result in results if isinstance(result, Finished)]
-    if not runs:
+    if not any(result.folder for result in results):
         return NOTHING_USABLE
     whole = all(run.complete and not run.video_error for run in runs)
     return DONE if len(runs) == len(results) and whole else SOME_FAILED
@@ -572,6 +574,9 @@ def main() -> None:
         # Shells complete only the installed command.
         name = NAME if COMPLETE_VARIABLE in os.environ else program()
         sys.exit(cli.main(prog_name=name, standalone_mode=False, complete_var=COMPLETE_VARIABLE))
+    except click.UsageError as error:
+        click.UsageError(in_form(error.format_message()), error.ctx).show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -23,7 +23,9 @@ from analyzer.cli.options import (
     USAGE,
     ChoiceList,
     Group,
+    Number,
     SectionOption,
+    WholeNumber,
     check_address,
     chosen,
     complete_files,
@@ -144,7 +146,7 @@ _run_options = (
         "--max-per-run",
         cls=SectionOption,
         section="Options",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Analyze at most this many videos of each source.",
     ),
@@ -368,7 +370,7 @@ def _exit_code(work: Callable[[], int]) -> int:
 )
 @click.option(
     "--limit",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     default=30,
     show_default=True,
     metavar="N",
@@ -460,7 +462,7 @@ def retry(ids: tuple[int, ...], *, abandoned: bool, **location: Any) -> None:
 @_with(*_ledger_options)
 @click.option(
     "--keep-days",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=90,
     show_default=True,
     metavar="N",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
-from analyzer.cli.text import face_label, left_out_text, show_error
+from analyzer.cli.text import left_out_text, show_error
 from analyzer.events import (
     Downloading,
     Event,
@@ -33,6 +33,7 @@ from analyzer.events import (
 )
 from analyzer.runs.run import Run
 from analyzer.runs.run_info import AudienceFacts, ClockJumpFacts
+from analyzer.util.gender import face_words
 from analyzer.util.program import program
 from analyzer.util.text import age_interval_words, counted, one_line, shorten
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAX_PEOPLE_LISTED = 12
+_MAX_NAME = 16
 _MAX_UNREAD_LISTED = 5
 _MAX_VISIBLE_LISTED = 4
 
@@ -257,7 +259,7 @@ def _so_far(event: LiveProgress) -> str:
     parts += [counted(event.gaps, "gap")] if event.gaps else []
     parts += [] if event.connected else ["waiting for frames"]
     if event.visible:
-        shown = [face_label(face.gender, face.age_years) for face in event.visible[:_MAX_VISIBLE_LISTED]]
+        shown = [face_words(face.gender, face.age_years) for face in event.visible[:_MAX_VISIBLE_LISTED]]
         more = len(event.visible) - len(shown)
         parts.append(f"now: {'; '.join(shown)}{f' and {more} more' if more else ''}")
     return ", ".join(parts)
@@ -265,7 +267,7 @@ def _so_far(event: LiveProgress) -> str:
 
 def describe(run: Run) -> str:
     """Describe a run in a few lines: headline, people, and where its files are."""
-    counts, people = run.info["counts"], run.people
+    counts = run.info["counts"]
     images = run.info["kind"] == "images"
     stretch = counted(counts["samples"], "image") if images else f"{counts['analyzed_s']:.1f} s"
     basis = [] if images else [counted(counts["samples"], "sample")]
@@ -294,23 +296,7 @@ def describe(run: Run) -> str:
     if not run.complete:
         lines.append(f"  incomplete: {one_line(run.info['incomplete_reason'] or '')}")
         lines += _unread_words(run) if images else []
-    if len(people):
-        last = "images  first seen in" if images else "   first  on screen"
-        lines.append(f"  person  gender   age  {age_interval_words(run.measured):>13}  {last}")
-    first_in = dict(zip(run.samples["time_s"], run.samples["image"], strict=True)) if images else {}
-    shown = people.sort_values("on_screen_s", ascending=False, kind="stable").head(_MAX_PEOPLE_LISTED)
-    for row in shown.sort_values("person_id").to_dict("records"):
-        estimated = row["age_years"] == row["age_years"]
-        age = f"{row['age_years']:.0f}" if estimated else "?"
-        low, high = row["age_low"], row["age_high"]
-        interval = f"{low:.0f} to {high:.0f}" if low < high else ""  # neither if somebody has set it
-        seen = f"{row['first_s']:>6.1f} s  {row['on_screen_s']:>7.1f} s"
-        if images:
-            seen = f"{row['samples']:>6}  {one_line(first_in[row['first_s']])}"
-        lines.append(f"  {row['person_id']:>6}  {row['gender']:<7}  {age:>3}  {interval:>13}  {seen}")
-    if others := len(people) - len(shown):
-        rest = counted(others, "more person", "more people")
-        lines.append(f"  ... and {rest}{'' if images else ' with less time on screen'}")
+    lines += _people_lines(run)
     width = min(110, shutil.get_terminal_size().columns)
     for sentence in (run.info["shares_text"] or "", *run.info["notes"]):
         lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
@@ -321,6 +307,33 @@ def describe(run: Run) -> str:
     elif annotated and annotated["file"]:
         lines.append(f"  {'images:' if images else 'video: '}  {run.folder / annotated['file']}")
     return "\n".join(lines)
+
+
+def _people_lines(run: Run) -> list[str]:
+    """The table of people, those with the most time on screen, with the names that corrections gave."""
+    people, images = run.people, run.info["kind"] == "images"
+    if not len(people):
+        return []
+    named = people["name"].astype(bool).any()
+    names = f"  {'name':<{_MAX_NAME}}" if named else ""
+    last = "images  first seen in" if images else "   first  on screen"
+    lines = [f"  person{names}  gender   age  {age_interval_words(run.measured):>13}  {last}"]
+    first_in = dict(zip(run.samples["time_s"], run.samples["image"], strict=True)) if images else {}
+    shown = people.sort_values("on_screen_s", ascending=False, kind="stable").head(_MAX_PEOPLE_LISTED)
+    for row in shown.sort_values("person_id").to_dict("records"):
+        estimated = row["age_years"] == row["age_years"]
+        age = f"{row['age_years']:.0f}" if estimated else "?"
+        low, high = row["age_low"], row["age_high"]
+        interval = f"{low:.0f} to {high:.0f}" if low < high else ""  # neither if somebody has set it
+        seen = f"{row['first_s']:>6.1f} s  {row['on_screen_s']:>7.1f} s"
+        if images:
+            seen = f"{row['samples']:>6}  {one_line(first_in[row['first_s']])}"
+        name = f"  {shorten(one_line(row['name']), _MAX_NAME):<{_MAX_NAME}}" if named else ""
+        lines.append(f"  {row['person_id']:>6}{name}  {row['gender']:<7}  {age:>3}  {interval:>13}  {seen}")
+    if others := len(people) - len(shown):
+        rest = counted(others, "more person", "more people")
+        lines.append(f"  ... and {rest}{'' if images else ' with less time on screen'}")
+    return lines
 
 
 def _unread_words(run: Run) -> list[str]:
@@ -448,6 +461,7 @@ def _as_json(result: Finished | Failed) -> dict[str, Any]:
     return {
         "status": "failed",
         "source": result.source,
+        "folder": result.folder,
         "error": result.error,
         "kind": result.kind,
         "retry": result.retry,

@@ -33,7 +33,9 @@ __all__ = [
     "Command",
     "Group",
     "InterruptedCommandError",
+    "Number",
     "SectionOption",
+    "WholeNumber",
     "check_address",
     "chosen",
     "complete_files",
@@ -50,7 +52,7 @@ __all__ = [
 DONE, SOME_FAILED, USAGE, NOTHING_USABLE, TEMPORARY, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 75, 130, 143
 EXIT_CODES = {
     DONE: "every video was analyzed completely",
-    SOME_FAILED: "some videos failed or could be read only in part; all other results were written",
+    SOME_FAILED: "some videos failed, or could be read or drawn only in part; all other results were written",
     USAGE: "usage error: unknown option, value out of range, or contradictory options",
     NOTHING_USABLE: "no video could be analyzed, or no output could be written",
     INTERRUPTED: "interrupted by Ctrl-C; run the same command again to continue",
@@ -191,12 +193,31 @@ def _click_type(option: Option) -> click.ParamType[Any]:
     if option.choices:
         return ChoiceList(option.choices) if option.many else click.Choice(option.choices)
     if option.type is int:
-        number = click.IntRange(_whole(option.low), _whole(option.high))
+        number = WholeNumber(_whole(option.low), _whole(option.high))
         return _NumberOrWord(number, option.words) if option.words else number
     if option.type is float:
-        real = click.FloatRange(option.low, option.high)
+        real = Number(option.low, option.high)
         return _NumberOrWord(real, option.words) if option.words else real
     return click.STRING
+
+
+class WholeNumber(click.IntRange):
+    """A whole number in a range, with a message in words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        with contextlib.suppress(click.BadParameter):
+            return super().convert(value, param, ctx)
+        self.fail(f"{value!r} is not a whole number {range_text(self.min, self.max)}", param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in a range, with a message in words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        with contextlib.suppress(click.BadParameter):
+            return super().convert(value, param, ctx)
+        words = f"above {self.min:g}" if self.min_open else range_text(self.min, self.max)
+        self.fail(f"{value!r} is not a number {words}", param, ctx)
 
 
 def _whole(bound: float | None) -> int | None:

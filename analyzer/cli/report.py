@@ -19,6 +19,7 @@ from analyzer.report.figures import (
     figure_of,
     figure_text,
     moment_words,
+    more_moments_words,
     notes_of_runs,
     span_text,
     why_not,
@@ -108,6 +109,8 @@ def _moments(document: Document) -> list[str]:
         where = f" in {one_line(shorten(titles[moment['run']], 50))}" if several else ""
         at = figure_text(moment["peak_s"], "clock")
         lines.append(f"  {'busiest: ' + at:<38}{moment_words(moment)}{where}")
+    if more := more_moments_words(document, _MAX_MOMENTS):
+        lines.append(f"  {'':<38}{more}")
     return lines
 
 

@@ -14,6 +14,8 @@ from analyzer.cli.options import (
     TEMPORARY,
     USAGE,
     Command,
+    Number,
+    WholeNumber,
     epilog,
     log_option,
     logging_to,
@@ -39,7 +41,7 @@ _CODES = {
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     default=ServeConfig.port,
     show_default=True,
     help="Port; 0: a free one.",
@@ -72,20 +74,20 @@ _CODES = {
 )
 @click.option(
     "--keep-days",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="N",
     help="Delete runs that were made here, with their uploads, after this many days. Default: never.",
 )
 @click.option(
     "--max-upload-mb",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=ServeConfig.max_upload_mb,
     show_default=True,
     help="Largest upload, all its files together.",
 )
 @click.option(
     "--workers",
-    type=click.IntRange(0, 256),
+    type=WholeNumber(0, 256),
     default=ServeConfig.workers,
     show_default=True,
     help="Videos that are analyzed in parallel; 0: as many as cores and memory allow.",

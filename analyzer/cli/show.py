@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Self
 
 import analyzer
-from analyzer.cli.text import face_label
 from analyzer.errors import AnalyzerError
 from analyzer.output.preview import Preview
+from analyzer.util.gender import face_words
 from analyzer.util.text import one_line
 
 __all__ = ["Window"]
@@ -133,7 +133,7 @@ class Window:
                     "width": width,
                     "height": height,
                     "title": one_line(preview.title),
-                    "faces": [(box, gender, face_label(gender, age)) for box, gender, age in known],
+                    "faces": [(box, gender, face_words(gender, age)) for box, gender, age in known],
                 }
                 pipe.write(json.dumps(header).encode() + b"\n")
                 pipe.write(image.tobytes())

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import math
-
 import click
 
 from analyzer.util.text import one_line
 
-__all__ = ["face_label", "left_out_text", "show_error", "show_warning"]
+__all__ = ["in_form", "left_out_text", "show_error", "show_warning"]
 
 
-def face_label(gender: str, age_years: float | None) -> str:
-    """The label of a face, from estimates so far.
+def in_form(message: str) -> str:
+    """A message of click in the form of this program's (see `analyzer.errors`).
 
-    >>> face_label("female", 34.4), face_label("unknown", 34.4), face_label("unknown", None)
-    ('female 34', '? 34', '?')
+    >>> in_form("No such option: --fbs Did you mean --fps?"), in_form("Missing argument 'SOURCE...'.")
+    ('no such option: --fbs Did you mean --fps?', "missing argument 'SOURCE...'")
+    >>> in_form("OpenCV cannot show windows")
+    'OpenCV cannot show windows'
     """
-    word = "?" if gender == "unknown" else gender
-    return word if age_years is None or math.isnan(age_years) else f"{word} {age_years:.0f}"
+    first = message.partition(" ")[0]
+    known = first.isalpha() and first == first.capitalize()  # "OpenCV" is a name
+    return (message[:1].lower() + message[1:] if known else message).removesuffix(".")
 
 
 def left_out_text(source: str, images: int, subfolders: bool, *, batch: bool = False) -> str:

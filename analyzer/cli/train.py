@@ -19,6 +19,8 @@ from analyzer.cli.options import (
     USAGE,
     Command,
     InterruptedCommandError,
+    Number,
+    WholeNumber,
     complete_files,
     epilog,
     log_option,
@@ -94,18 +96,18 @@ def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--commercial", is_flag=True, help="Refuse pictures and weights that do not clearly allow commercial use."
 )
-@click.option("--epochs", type=click.IntRange(1, 10_000), metavar="N", help="Epochs at most.")
-@click.option("--batch", type=click.IntRange(2, 4096), metavar="N", help="Faces in a step.")
-@click.option("--rate", type=click.FloatRange(1e-7, 10), metavar="X", help="The first learning rate.")
+@click.option("--epochs", type=WholeNumber(1, 10_000), metavar="N", help="Epochs at most.")
+@click.option("--batch", type=WholeNumber(2, 4096), metavar="N", help="Faces in a step.")
+@click.option("--rate", type=Number(1e-7, 10), metavar="X", help="The first learning rate.")
 @click.option(
     "--patience",
-    type=click.IntRange(1, 10_000),
+    type=WholeNumber(1, 10_000),
     metavar="N",
     help="End after this many epochs that are no better.",
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**31),
+    type=WholeNumber(0, 2**31),
     default=0,
     show_default=True,
     metavar="N",
@@ -120,12 +122,12 @@ def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option(
     "--threads",
-    type=click.IntRange(0, 1024),
+    type=WholeNumber(0, 1024),
     default=0,
     metavar="N",
     help="Threads of the processor.  [default: one for each core]",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Use at most this many faces of each set.")
+@click.option("--limit", type=WholeNumber(1), metavar="N", help="Use at most this many faces of each set.")
 @click.option(
     "--filmed/--no-filmed",
     default=True,
@@ -140,7 +142,7 @@ def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option(
     "--measured",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     default=500,
     show_default=True,
     metavar="N",

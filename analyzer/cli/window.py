@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 
 __all__ = ["NAME", "NO_WINDOWS", "Header", "draw", "main"]
 

@@ -273,7 +273,7 @@ def open_camera(number: int) -> InputContainer:
         there = f"there are {', '.join(names)}" if names else "this computer has no camera that can be used"
         why = getattr(error, "strerror", None) or error
         raise SourceError(
-            f"Camera {number} cannot be opened ({why}): {there}; name another number, or the address of a "
+            f"camera {number} cannot be opened ({why}): {there}; name another number, or the address of a "
             "network camera (rtsp:// or http://)",
             kind=SourceErrorKind.NOT_FOUND,
             source=str(number),

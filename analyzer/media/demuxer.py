@@ -240,7 +240,7 @@ class Demuxer:
             raise no_frames(self._path)
         if not streams:
             raise MediaError(
-                f"{short_name(self._path)} has no video track, only audio; use a file with video.",
+                f"{short_name(self._path)} has no video track, only audio; use a file with video",
                 kind=MediaErrorKind.NO_VIDEO,
             )
         best = self.container.streams.best("video")
@@ -255,7 +255,7 @@ class Demuxer:
         if context is None or not decodes(context.name):
             name = "an unknown codec" if context is None else f"the codec {context.name}"
             raise MediaError(
-                f"{short_name(self._path)} uses {name}, which is not supported; convert it to H.264 first.",
+                f"{short_name(self._path)} uses {name}, which is not supported; convert it to H.264 first",
                 kind=MediaErrorKind.CODEC,
             )
         pixels = context.width * context.height
@@ -284,7 +284,7 @@ class Demuxer:
     def too_large(self, size: str = "") -> MediaError:
         return MediaError(
             f"{short_name(self._path)} has frames{size} above the limit of {self._max_pixels} pixels; "
-            "raise max_pixels if you trust the file.",
+            "raise max_pixels if you trust the file",
             kind=MediaErrorKind.TOO_LARGE,
         )
 
@@ -477,7 +477,7 @@ class Demuxer:
             frames = self._context.decode(packet)
         except av.error.MemoryError as error:
             raise MediaError(
-                f"There is not enough memory for the frames of {short_name(self._path)}.",
+                f"there is not enough memory for the frames of {short_name(self._path)}",
                 kind=MediaErrorKind.TOO_LARGE,
             ) from error
         except av.FFmpegError as error:
@@ -564,25 +564,25 @@ def check_file(path: Path) -> None:
         allowed = os.access(path, os.R_OK)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         raise SourceError(
-            f"There is no file {short_name(path)}; check the path.",
+            f"there is no file {short_name(path)}; check the path",
             kind=SourceErrorKind.NOT_FOUND,
             source=str(path),
         ) from error
     if not allowed:
         raise SourceError(
-            f"{short_name(path)} cannot be read; change its permissions.",
+            f"{short_name(path)} cannot be read; change its permissions",
             kind=SourceErrorKind.OTHER,
             source=str(path),
         )
     if stat.S_ISDIR(status.st_mode):
-        raise MediaError(f"{short_name(path)} is a folder, not a video.", kind=MediaErrorKind.NOT_MEDIA)
+        raise MediaError(f"{short_name(path)} is a folder, not a video", kind=MediaErrorKind.NOT_MEDIA)
     if not stat.S_ISREG(status.st_mode):
         raise MediaError(
-            f"{short_name(path)} is a device or pipe, not a file; save the video to a file first.",
+            f"{short_name(path)} is a device or pipe, not a file; save the video to a file first",
             kind=MediaErrorKind.NOT_MEDIA,
         )
     if not status.st_size:
-        raise MediaError(f"{short_name(path)} is empty; get the file again.", kind=MediaErrorKind.EMPTY)
+        raise MediaError(f"{short_name(path)} is empty; get the file again", kind=MediaErrorKind.EMPTY)
 
 
 def _open(path: Path, max_pixels: int, *, headers_only: bool) -> InputContainer:
@@ -618,7 +618,7 @@ def _open(path: Path, max_pixels: int, *, headers_only: bool) -> InputContainer:
 def no_frames(path: Path) -> MediaError:
     """The error for a file without frames."""
     return MediaError(
-        f"{short_name(path)} ends before its first frame; get the file again.",
+        f"{short_name(path)} ends before its first frame; get the file again",
         kind=MediaErrorKind.NO_FRAMES,
     )
 
@@ -631,7 +631,7 @@ def is_heif(head: bytes) -> bool:
 def heif_error(path: Path) -> MediaError:
     """The error for HEIC and AVIF, which would open as videos that show one tile of the image."""
     return MediaError(
-        f"{short_name(path)} is a HEIC or AVIF image, which is not supported; convert it to JPEG first.",
+        f"{short_name(path)} is a HEIC or AVIF image, which is not supported; convert it to JPEG first",
         kind=MediaErrorKind.NOT_MEDIA,
     )
 
@@ -647,14 +647,14 @@ def _explain(path: Path) -> MediaError:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
         if not _has_index(path):
             return MediaError(
-                f"{name} has no index (moov): the file is cut off or was never finished; get it again.",
+                f"{name} has no index (moov): the file is cut off or was never finished; get it again",
                 kind=MediaErrorKind.DAMAGED,
             )
-        return MediaError(f"{name} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED)
+        return MediaError(f"{name} is damaged; get the file again", kind=MediaErrorKind.DAMAGED)
     if any(head[at:].startswith(magic) for at, magic in _MAGIC):
-        return MediaError(f"{name} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED)
+        return MediaError(f"{name} is damaged; get the file again", kind=MediaErrorKind.DAMAGED)
     return MediaError(
-        f"{name} is not a video in a known format; use an MP4, MKV, WebM, MOV, AVI or TS file.",
+        f"{name} is not a video in a known format; use an MP4, MKV, WebM, MOV, AVI or TS file",
         kind=MediaErrorKind.NOT_MEDIA,
     )
 

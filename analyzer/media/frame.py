@@ -98,8 +98,8 @@ class Scaler:
                 )
             except av.FFmpegError as error:
                 raise MediaError(
-                    f"Frames of {decoded.width}x{decoded.height} pixels in the format {decoded.format.name}"
-                    " cannot be converted to colors; convert the video to H.264 first.",
+                    f"frames of {decoded.width}x{decoded.height} pixels in the format {decoded.format.name}"
+                    " cannot be converted to colors; convert the video to H.264 first",
                     kind=MediaErrorKind.CODEC,
                 ) from error
             return np.ascontiguousarray(out.to_ndarray())

@@ -94,7 +94,7 @@ class ImageReader(BaseReader):
             except (MediaError, SourceError) as error:
                 problem = problem or error
         if problem is None:
-            raise MediaError("There are no images to read.", kind=MediaErrorKind.EMPTY)
+            raise MediaError("there are no images to read", kind=MediaErrorKind.EMPTY)
         raise problem
 
     def _read(self, indices: list[int]) -> Generator[Sample, None, None]:
@@ -197,7 +197,7 @@ def _load_image(path: Path, max_pixels: int) -> tuple[Image, str]:
         raise
     except PillowImage.DecompressionBombError as error:
         raise MediaError(
-            f"{name} has more than the limit of {max_pixels} pixels (max_pixels).",
+            f"{name} has more than the limit of {max_pixels} pixels (max_pixels)",
             kind=MediaErrorKind.TOO_LARGE,
         ) from error
     except UnidentifiedImageError as error:
@@ -207,32 +207,32 @@ def _load_image(path: Path, max_pixels: int) -> tuple[Image, str]:
             raise heif_error(path) from error
         if head.startswith((b"II*\0", b"MM\0*")):
             raise MediaError(
-                f"{name} is a TIFF in a form that is not supported; save it with 8 or 16 bits per color.",
+                f"{name} is a TIFF in a form that is not supported; save it with 8 or 16 bits per color",
                 kind=MediaErrorKind.CODEC,
             ) from error
         raise MediaError(
-            f"{name} is not an image in a known format; use a JPEG, PNG, WebP, BMP or TIFF file.",
+            f"{name} is not an image in a known format; use a JPEG, PNG, WebP, BMP or TIFF file",
             kind=MediaErrorKind.NOT_MEDIA,
         ) from error
     except Exception as error:  # on damaged files Pillow raises almost anything
-        raise MediaError(f"{name} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED) from error
+        raise MediaError(f"{name} is damaged; get the file again", kind=MediaErrorKind.DAMAGED) from error
 
 
 def _check_header(opened: PillowImage.Image, name: str, max_pixels: int) -> None:
     if opened.width * opened.height > max_pixels:
         raise MediaError(
             f"{name} has {opened.width}x{opened.height} pixels, more than the limit of {max_pixels} "
-            "(max_pixels).",
+            "(max_pixels)",
             kind=MediaErrorKind.TOO_LARGE,
         )
     if opened.format == "WEBP" and getattr(opened, "is_animated", False):
         raise MediaError(
-            f"{name} is an animated WebP, which is not supported; convert it to MP4 first.",
+            f"{name} is an animated WebP, which is not supported; convert it to MP4 first",
             kind=MediaErrorKind.NOT_MEDIA,
         )
     if opened.format == "PNG" and getattr(opened, "is_animated", False):
         raise MediaError(
-            f"{name} is an animated PNG; rename it to end in .apng to analyze it as a video.",
+            f"{name} is an animated PNG; rename it to end in .apng to analyze it as a video",
             kind=MediaErrorKind.NOT_MEDIA,
         )
 

@@ -93,6 +93,6 @@ def unusable_error(path: Path, packets: int, bad: int) -> MediaError:
     usable = "none" if bad >= packets else f"only {packets - bad}"
     return MediaError(
         f"{short_name(path)} is damaged: {usable} of its {packets} packets can be decoded; "
-        "get the file again.",
+        "get the file again",
         kind=MediaErrorKind.DAMAGED,
     )

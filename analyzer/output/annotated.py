@@ -159,7 +159,7 @@ def _encode(
             if on_progress is not None:
                 on_progress(mp4.share)
         if mp4 is None:
-            raise MediaError("The video has no frame in the range.", kind=MediaErrorKind.NO_FRAMES)
+            raise MediaError("the video has no frame in the range", kind=MediaErrorKind.NO_FRAMES)
         mp4.finish(whole=reader.report().complete)
     if on_progress is not None:
         on_progress(1.0)

@@ -180,7 +180,7 @@ class Mp4:
         except OSError:
             raise
         except av.FFmpegError as error:
-            raise OutputError(f"The annotated video cannot be encoded ({error.strerror}).") from error
+            raise OutputError(f"the annotated video cannot be encoded ({error.strerror})") from error
 
     def _mux_sound(self, until_s: float, *, last: bool = False) -> None:
         if self._sound is None:

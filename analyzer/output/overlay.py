@@ -23,7 +23,7 @@ from PIL import ImageChops, ImageColor, ImageDraw, ImageFont
 from analyzer.media.frame import planes_of
 from analyzer.output.captions import caption, short_caption
 from analyzer.output.label_placement import Crowd, LabelPlacement, Rect, overlap
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 from analyzer.util.text import counted
 
 __all__ = [

@@ -26,7 +26,7 @@ from analyzer.output.overlay import ROUNDNESS, UNCOUNTED_COLOR, ink, line_px, te
 from analyzer.runs.run import Run
 from analyzer.settings import Settings
 from analyzer.util.atomic import output_errors, writing
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 from analyzer.util.text import one_line
 
 __all__ = [
@@ -258,7 +258,7 @@ def _way(corner: int, first: tuple[float, float], last: tuple[float, float]) -> 
 
 
 def _outline(gender: str, box: list[float], line: int) -> str:
-    """The drawing of a box around (0, 0): rounded for women, sharp for men, otherwise of pieces."""
+    """The drawing of a box around (0, 0): rounded for female, sharp for male, otherwise of pieces."""
     width, height = round(box[2] - box[0]), round(box[3] - box[1])
     if gender == "female":
         return _rounded(width, height, round(min(width, height) / 2 * ROUNDNESS))

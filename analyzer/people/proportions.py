@@ -176,7 +176,7 @@ SHARE_COLUMNS = (
 
 
 def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False) -> str:
-    """Return the share of women in a sentence.
+    """Return the share of those perceived as female in a sentence.
 
     Empty with fewer than `FEW_PEOPLE` people who were estimated or are confirmed; `UNMEASURED` if the table
     is empty nevertheless.
@@ -195,11 +195,11 @@ def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False
     of_time = "sightings are of them" if images else "time on screen is theirs"
     if (confirmed_genders(people, ("female", "male")) >= 0).all():
         return (
-            f"{shown['people_share']} of the people are women, and {shown['time_share']} of the {of_time}: "
+            f"{shown['people_share']} of the people are female, and {shown['time_share']} of the {of_time}: "
             "the gender of everybody was confirmed by hand."
         )
     return (
-        f"About {shown['people_share']} of the people look like women ({shown['people_low']} to "
+        f"About {shown['people_share']} of the people look female ({shown['people_low']} to "
         f"{shown['people_high']}), and {shown['time_share']} of the {of_time} "
         f"({shown['time_low']} to {shown['time_high']}): considering the error rates of the models, about 95 "
         "of 100 such ranges contain the true share."

@@ -8,9 +8,10 @@ import pandas as pd
 
 from analyzer.report.document import AttentionRow, AttentionTable
 from analyzer.report.figures import AUDIENCE_FIGURES
-from analyzer.report.population import GENDERS, Population
+from analyzer.report.population import Population
 from analyzer.report.privacy import suppressed
 from analyzer.settings import options
+from analyzer.util.gender import GENDERS
 
 __all__ = ["attention"]
 

@@ -20,9 +20,10 @@ from analyzer.report.document import (
     ScreenTimeRow,
     Timeline,
 )
-from analyzer.report.population import APPEARANCES, GENDERS, Population
+from analyzer.report.population import APPEARANCES, Population
 from analyzer.report.privacy import suppressed
 from analyzer.report.values import records
+from analyzer.util.gender import GENDERS
 
 __all__ = [
     "MOMENTS",
@@ -87,29 +88,41 @@ def concurrent(population: Population) -> list[ConcurrentRow]:
     ]
 
 
-def moments(population: Population) -> list[Moment]:
+def moments(population: Population) -> tuple[list[Moment], int]:
     """The windows of `MOMENT_S` with the most people on average, with the peak in each.
 
-    The number of windows is that of `MOMENTS`. Of several videos, each gives only its busiest window.
+    Neighboring windows with the same mean are one moment; of moments with the same mean, longer ones come
+    first. The number of moments is that of `MOMENTS`. Of several videos, each gives only its busiest moment.
+    A single video with equally many people all the time, or in all windows, has none.
+
+    Returns:
+        The moments, and how many more have the mean of the last.
     """
-    rows = population.corpus.frame(
-        f"""SELECT run_no, start_s, least(start_s + {MOMENT_S}, last_s) AS end_s, people FROM (
-            SELECT run_no, floor(time_s / {MOMENT_S}) * {MOMENT_S} AS start_s,
-                max(time_s + duration_s) AS last_s,
-                sum(people * duration_s) / sum(duration_s) AS people, sum(duration_s) AS known_s,
-            FROM moment WHERE duration_s > 0 GROUP BY ALL
-        ) part WHERE people > 0 AND known_s + 1e-6 >= least({MOMENT_S} / 2, (
-            SELECT sum(duration_s) FROM moment whole WHERE whole.run_no = part.run_no)
-        ) ORDER BY round(people, 9) DESC, run_no, start_s"""
+    rows = _windows(population)
+    if population.single:
+        counts = population.corpus.frame("SELECT DISTINCT people FROM moment WHERE duration_s > 0")
+        if len(counts) < 2 or (len(rows) > 1 and rows["people"].nunique() == 1):
+            return [], 0
+    rows = rows[rows["people"] > 0]
+    goes_on = (rows["run_no"] == rows["run_no"].shift()) & (rows["people"] == rows["people"].shift())
+    goes_on &= np.abs(rows["start_s"] - rows["start_s"].shift() - MOMENT_S) < 1e-6
+    joined = rows.groupby((~goes_on).cumsum()).agg(
+        {"run_no": "first", "start_s": "first", "end_s": "last", "people": "first"}
+    )
+    joined["length_s"] = (joined["end_s"] - joined["start_s"]).round(6)
+    joined = joined.sort_values(
+        ["people", "length_s", "run_no", "start_s"], ascending=[False, False, True, True], kind="stable"
     )
     if not population.single:
-        rows = rows.drop_duplicates("run_no")
+        joined = joined.drop_duplicates("run_no")
     if population.min_people > 1:
-        rows = rows[(rows["people"] >= population.min_people) & (not population.all_hidden)]
+        joined = joined[(joined["people"] >= population.min_people) & (not population.all_hidden)]
     names = population.corpus.table["run"].to_numpy()
-    best = records(rows.head(MOMENTS[population.single]))
-    peaks = [_peak(population, int(row["run_no"]), row["start_s"]) for row in best]
-    return [
+    best = records(joined.head(MOMENTS[population.single]))
+    more = int((joined["people"] == best[-1]["people"]).sum()) if best else 0
+    more -= sum(row["people"] == best[-1]["people"] for row in best)
+    peaks = [_peak(population, int(row["run_no"]), row["start_s"], row["end_s"]) for row in best]
+    found: list[Moment] = [
         {
             "run": str(names[row["run_no"]]),
             "start_s": row["start_s"],
@@ -120,13 +133,32 @@ def moments(population: Population) -> list[Moment]:
         }
         for row, (peak_s, people) in zip(best, peaks, strict=True)
     ]
+    return found, more
 
 
-def _peak(population: Population, run_no: int, start_s: float) -> tuple[float, int]:
-    """When the largest number of people in a window is first on screen, and that number."""
+def _windows(population: Population) -> pd.DataFrame:
+    """The windows of `MOMENT_S` that are known for half of their length or more, by run and time.
+
+    Columns: ``run_no``, ``start_s``, ``end_s``, ``people`` (mean number of people, to nine digits).
+    """
+    return population.corpus.frame(
+        f"""SELECT run_no, start_s, least(start_s + {MOMENT_S}, last_s) AS end_s, round(people, 9) AS people
+        FROM (
+            SELECT run_no, floor(time_s / {MOMENT_S}) * {MOMENT_S} AS start_s,
+                max(time_s + duration_s) AS last_s,
+                sum(people * duration_s) / sum(duration_s) AS people, sum(duration_s) AS known_s,
+            FROM moment WHERE duration_s > 0 GROUP BY ALL
+        ) part WHERE known_s + 1e-6 >= least({MOMENT_S} / 2, (
+            SELECT sum(duration_s) FROM moment whole WHERE whole.run_no = part.run_no)
+        ) ORDER BY run_no, start_s"""
+    )
+
+
+def _peak(population: Population, run_no: int, start_s: float, end_s: float) -> tuple[float, int]:
+    """When the largest number of people in a moment is first on screen, and that number."""
     peaks = population.corpus.frame(
         f"""SELECT time_s, people FROM moment WHERE run_no = {run_no}
-            AND duration_s > 0 AND floor(time_s / {MOMENT_S}) * {MOMENT_S} = {start_s}
+            AND duration_s > 0 AND time_s >= {start_s} AND time_s < {end_s}
         ORDER BY people DESC, time_s LIMIT 1"""
     )
     (peak,) = records(peaks)

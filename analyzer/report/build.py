@@ -227,6 +227,7 @@ def _document(
     rows: GroupTable | None = None
     if groups is not None:
         rows = {"by": groups.by, "timely": groups.timely, "rows": metrics.groups()}
+    busiest, more = breakdowns.moments(population)
     document: Document = {
         "report_version": REPORT_VERSION,
         "analyzer_version": analyzer.__version__,
@@ -246,7 +247,8 @@ def _document(
         "screen_time": breakdowns.screen_time(population),
         "pyramid": breakdowns.pyramid(population),
         "concurrent": breakdowns.concurrent(population),
-        "moments": breakdowns.moments(population),
+        "moments": busiest,
+        "more_moments": more,
         "timeline": breakdowns.timeline(population),
         "people": breakdowns.people_rows(population),
         "pairs": breakdowns.pairs(population),
@@ -257,7 +259,7 @@ def _document(
         if youtube_analytics is None
         else _audience(population, shares, Path(youtube_analytics)),
         "provenance": provenance(corpus.runs),
-        "notes": notes(population, shares),
+        "notes": notes(population, shares, by_day=chosen.since is not None),
         "skipped": [{"folder": one.folder.name, "reason": one.reason} for one in corpus.skipped],
     }
     if youtube_analytics is not None:

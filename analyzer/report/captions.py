@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analyzer.report.document import Document, Timeline, Values
-from analyzer.report.figures import GENDER_WORDS, figure_text
+from analyzer.report.figures import figure_text
 from analyzer.util.text import counted
 
 __all__ = [
@@ -48,7 +48,7 @@ def _cue(timeline: Timeline, index: int) -> str:
         return ""
     words = counted(float(people.replace(",", "")), "person", "people")
     genders = {"female": "female", "male": "male", "unknown_gender": "unknown"}
-    parts = [f"{count(name)} {GENDER_WORDS[gender]}" for name, gender in genders.items() if count(name)]
+    parts = [f"{count(name)} {gender}" for name, gender in genders.items() if count(name)]
     return f"{words}: {', '.join(parts)}" if parts else words
 
 

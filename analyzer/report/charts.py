@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from analyzer.report.document import AudienceRow, Document, Timeline, TrendRow, Values
 from analyzer.report.figures import (
     BY_NAME,
-    GENDER_WORDS,
     SUPPRESSED,
     clock,
     ends_of,
@@ -34,7 +33,7 @@ from analyzer.report.figures import (
     span_words,
 )
 from analyzer.runs.run import REPORT_CHARTS
-from analyzer.util.palette import GENDER_COLORS
+from analyzer.util.gender import GENDER_COLORS
 from analyzer.util.text import counted, one_line
 
 if TYPE_CHECKING:
@@ -235,7 +234,7 @@ def _timeline(document: Document) -> Figure | None:
     title = "People seen over time"
     if all(values is not None and np.isfinite(_real(values)).any() for values in by_gender.values()):
         areas = [
-            (GENDER_WORDS[gender], values, *_GENDERS[gender])
+            (gender, values, *_GENDERS[gender])
             for gender, values in zip(_GENDERS, by_gender.values(), strict=True)
         ]
         title += ", by perceived gender"
@@ -308,7 +307,7 @@ def _people(document: Document) -> Figure | None:
             )
         age = figure_text(one["age_years"], "years")
         who = one.get("name") or f"{one['person_id']}"
-        labels.append(" · ".join((who, GENDER_WORDS[one["gender"]], *([age] if age else []))))
+        labels.append(" · ".join((who, one["gender"], *([age] if age else []))))
         axes.annotate(
             figure_text(one["on_screen_s"], "clock"),
             (1, row),

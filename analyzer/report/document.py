@@ -196,9 +196,9 @@ class Moment(TypedDict):
     """One of the busiest moments."""
 
     run: Annotated[str, "Name of the run."]
-    start_s: Annotated[float, "Start of the window."]
-    end_s: Annotated[float, "End of the window."]
-    people: Annotated[float | None, "Mean number of people in the window."]
+    start_s: Annotated[float, "Start of the moment."]
+    end_s: Annotated[float, "End of the moment."]
+    people: Annotated[float | None, "Mean number of people in it."]
     peak_s: Annotated[float, "When the largest number of people is first on screen."]
     peak_people: Annotated[int | None, "That number."]
 
@@ -421,7 +421,10 @@ class Document(TypedDict):
     screen_time: Annotated[list[ScreenTimeRow], "Time on screen by perceived gender and age."]
     pyramid: Annotated[list[PyramidCell], "People by perceived gender and age."]
     concurrent: Annotated[list[ConcurrentRow], "Time by number of concurrent people."]
-    moments: Annotated[list[Moment], "The busiest moments."]
+    moments: Annotated[
+        list[Moment], "The busiest moments; none if equally many people are on screen all the time."
+    ]
+    more_moments: Annotated[int, "Further moments that are as busy as the last of these."]
     timeline: Annotated[Timeline | None, "The timeline of a single video."]
     people: Annotated[list[PersonRow] | None, "The people of all videos; null with `--min-people`."]
     pairs: Annotated[list[Pair] | None, "Pairs of people of a single video."]

@@ -38,8 +38,10 @@ where they are; only the columns that a figure needs are loaded.
 
 _MIDDLE = """
 Times are computed from the analyzed frames (`samples`, `faces`), not from the bins of the timeline. The
-busiest moments are the windows of {moment:g} s, on a grid of {moment:g} s, with the most people on average;
-for each the report gives the first time with the largest number of people (`peak_s`) and that number
+busiest moments are the windows of {moment:g} s, on a grid of {moment:g} s, with the most people on average.
+Neighboring windows with the same mean are one moment; among equal ones longer moments come first, and the
+report states how many more there are. A video with equally many people all the time has no busiest moment.
+For each, the report gives the first time with the largest number of people (`peak_s`) and that number
 (`peak_people`). A video shorter than half a window is one window. People are counted video by video: the same
 person in two videos counts twice.
 
@@ -148,7 +150,8 @@ spreadsheets need to recognize accents; pandas and DuckDB skip it, and Python's 
 CSV, and is plain text in `xlsx`.
 
 In charts, pages and annotated videos, female is orange and plain, male blue and striped, and unknown gender
-gray and dotted.
+gray and dotted. Labels, pages and messages use these three words of the column `gender` for people of every
+age; labels shorten them to F, M and ? where there is little room.
 
 ## Images
 

@@ -17,7 +17,6 @@ __all__ = [
     "BY_NAME",
     "ESTIMATED",
     "FIGURES",
-    "GENDER_WORDS",
     "NOT_KNOWN",
     "SUPPRESSED",
     "TOO_FEW",
@@ -30,6 +29,7 @@ __all__ = [
     "figure_text",
     "method",
     "moment_words",
+    "more_moments_words",
     "notes_of_runs",
     "runs_words",
     "span_text",
@@ -47,7 +47,6 @@ TOO_FEW = "too few people"
 
 NOT_KNOWN = "–"
 
-GENDER_WORDS = {"female": "female", "male": "male", "unknown": "unknown"}
 """Perceived gender, as it is written."""
 
 
@@ -391,6 +390,25 @@ def moment_words(moment: Moment) -> str:
     )
     mean = NOT_KNOWN if moment["people"] is None else f"{moment['people']:.1f}"
     return f"{people}; {mean} on average from {clock(moment['start_s'])} to {clock(moment['end_s'])}"
+
+
+def more_moments_words(document: Document, shown: int | None = None) -> str:
+    """The words after the busiest moments; empty if no more are as busy as the last one shown.
+
+    Args:
+        document: The report.
+        shown: How many moments are shown; None: all of the document.
+
+    >>> ties = {"moments": [{"people": 2.0}, {"people": 1.0}, {"people": 1.0}], "more_moments": 4}
+    >>> more_moments_words(ties, 2), more_moments_words(ties, 1)
+    ('and 5 more with 1.0 on average', '')
+    """
+    listed = document["moments"]
+    if not (seen := listed[:shown]) or (last := seen[-1]["people"]) is None:
+        return ""
+    tied = sum(moment["people"] == last for moment in listed[len(seen) :])
+    tied += document["more_moments"] if listed[-1]["people"] == last else 0
+    return f"and {tied} more with {last:.1f} on average" if tied else ""
 
 
 def span_words(seconds: float) -> str:

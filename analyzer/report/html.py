@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from analyzer.people.confirmed import CONFIRMED
 from analyzer.people.proportions import FEW_PEOPLE
-from analyzer.report.breakdowns import MOMENT_S
 from analyzer.report.deeplinks import moments_of
 from analyzer.report.document import Document, GroupTable, Pair, ScreenTimeRow, Values, VideoRow
 from analyzer.report.figures import (
@@ -26,7 +25,6 @@ from analyzer.report.figures import (
     AGES_UNMEASURED,
     AUDIENCE_FIGURES,
     BY_NAME,
-    GENDER_WORDS,
     NOT_KNOWN,
     SUPPRESSED,
     TOO_FEW,
@@ -39,6 +37,7 @@ from analyzer.report.figures import (
     figure_text,
     method,
     moment_words,
+    more_moments_words,
     notes_of_runs,
     runs_words,
     span_text,
@@ -161,7 +160,7 @@ def _context(document: Document) -> Row:
         "shares": _share_rows(document, "", ""),
         "estimated": total.get("estimated"),
         "min_estimated": FEW_PEOPLE,
-        "moment_s": f"{MOMENT_S:g}",
+        "more_moments": more_moments_words(document),
         "moments": [] if document["images"] else _moments(document),
         "by_run": {video["run"]: video for video in videos},
         "columns": _columns(_VIDEO_COLUMNS, document),
@@ -175,7 +174,6 @@ def _context(document: Document) -> Row:
         "screen_time": [] if document["images"] else _screen_time(document),
         "audience_rows": _audience_rows(document),
         "attention": _attention(document),
-        "gender_words": GENDER_WORDS,
         "suppressed_word": SUPPRESSED,
         "too_few": TOO_FEW,
         "method": method(document, _setting(document, "fps")),
@@ -396,7 +394,7 @@ def _ranged(person: Values) -> bool:
 
 def _gender_words(person: Values) -> str:
     gender = person.get("gender") or "unknown"
-    return "gender unknown" if gender == "unknown" else GENDER_WORDS.get(gender, gender)
+    return "gender unknown" if gender == "unknown" else gender
 
 
 def _people_rows(document: Document) -> list[Row]:
@@ -405,7 +403,7 @@ def _people_rows(document: Document) -> list[Row]:
         {
             **person,
             "words": _person_words(person),
-            "gender_words": GENDER_WORDS.get(person.get("gender") or "unknown", "unknown"),
+            "gender": person.get("gender") or "unknown",
             "age_text": figure_text(person.get("age_years"), "years"),
             "age_span": span_text(person.get("age_low"), person.get("age_high"), "years"),
         }
@@ -421,7 +419,7 @@ def _images_of(document: Document) -> list[tuple[str, str]]:
         if not row["readable"]:
             who.append("could not be read")
         elif row["person_id"] is not None:
-            who.append(f"{row['person_id']} ({GENDER_WORDS.get(row['gender'], 'unknown')})")
+            who.append(f"{row['person_id']} ({row['gender'] or 'unknown'})")
     return [(image, ", ".join(who)) for image, who in found.items()]
 
 
@@ -649,7 +647,6 @@ def _chart_data(document: Document) -> Row:
         "kind": document["kind"],
         "images": document["images"],
         "bands": document["age_bands"],
-        "genders": GENDER_WORDS,
         "suppressed": SUPPRESSED,
         "videos": _sources(document),
     }

@@ -24,6 +24,7 @@ from analyzer.report.figures import (
     figure_text,
     method,
     moment_words,
+    more_moments_words,
     notes_of_runs,
     runs_words,
     span_text,
@@ -213,6 +214,8 @@ def _moments_part(document: Document) -> list[str]:
         what = f"{when}: {moment_words(moment)}"
         where = f", in {_text(video['title'])}" if video and document["kind"] == "videos" else ""
         lines.append(f"{number}. {what}{where}")
+    if lines and (more := more_moments_words(document)):
+        lines += ["", more.capitalize() + "."]
     return lines
 
 

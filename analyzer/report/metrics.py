@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from analyzer.report.document import Figures, GroupRow
 from analyzer.report.figures import FIGURES
-from analyzer.report.population import GENDER_COUNTS, GENDERS, Population
+from analyzer.report.population import GENDER_COUNTS, Population
 from analyzer.report.shares import Shares
 from analyzer.report.values import known_value, records
+from analyzer.util.gender import GENDERS
 
 __all__ = ["Metrics"]
 

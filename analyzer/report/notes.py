@@ -22,14 +22,20 @@ def run_notes(info: RunInfo) -> list[str]:
     return [note for note in info["notes"] if note]
 
 
-def notes(population: Population, shares: Shares) -> list[str]:
-    """The notes on all runs of a report, a sentence each."""
+def notes(population: Population, shares: Shares, *, by_day: bool) -> list[str]:
+    """The notes on all runs of a report, a sentence each.
+
+    Args:
+        population: All people.
+        shares: Their estimated shares.
+        by_day: Whether runs were chosen by their day.
+    """
     runs, least = population.corpus.runs, population.min_people
     found = run_notes(runs[0].info) if population.single and least == 1 else []
     found += _reading_notes(population)
     found += _shares_notes(population, shares)
     if not population.single:
-        found += _notes_on_several(population, shares)
+        found += _notes_on_several(population, shares, by_day=by_day)
     if least > 1:
         found.append(
             f"Groups of fewer than {least} people are suppressed, and so is everything about one person."
@@ -91,12 +97,13 @@ def _shares_notes(population: Population, shares: Shares) -> list[str]:
     return found
 
 
-def _notes_on_several(population: Population, shares: Shares) -> list[str]:
+def _notes_on_several(population: Population, shares: Shares, *, by_day: bool) -> list[str]:
     """Notes on a collection of runs."""
     table, runs = population.corpus.table, population.corpus.runs
     found = []
     dated = table["day_is"].value_counts()
-    if analyzed := int(dated.get("analyzed", 0)):
+    by_day = by_day or (population.groups is not None and population.groups.timely)
+    if by_day and (analyzed := int(dated.get("analyzed", 0))):
         subject = _counted_runs(population, analyzed, "is", "are")
         found.append(f"{subject} dated by the day of the analysis, because no other day is known.")
     if unlike := int((~shares.estimated_alike).sum()):

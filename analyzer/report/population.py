@@ -19,10 +19,10 @@ from analyzer.report.groups import NAME_PATTERN, grouped_runs
 from analyzer.report.privacy import suppressed
 from analyzer.runs.run import Run
 from analyzer.settings import AGE_BANDS, AgeBand, Settings, assign_band
+from analyzer.util.gender import GENDERS
 
-__all__ = ["APPEARANCES", "GENDERS", "GENDER_COUNTS", "Population"]
+__all__ = ["APPEARANCES", "GENDER_COUNTS", "Population"]
 
-GENDERS = ("female", "male", "unknown")
 GENDER_COUNTS = ("female", "male", "unknown_gender")
 """Names of the figures that count the people of each of `GENDERS`."""
 

@@ -35,11 +35,11 @@ from analyzer.people.identity import one_face_each
 from analyzer.runs.notes import Note
 from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.util.atomic import writing
+from analyzer.util.gender import GENDERS
 from analyzer.util.text import counted, one_line
 
 __all__ = [
     "ACTIONS",
-    "GENDERS",
     "Applied",
     "Correction",
     "Corrections",
@@ -50,7 +50,6 @@ __all__ = [
 
 ACTIONS = ("merge", "split", "not_a_person", "gender", "age", "name", "drop", "undo")
 
-GENDERS = ("female", "male", "unknown")
 """What a correction can say about a gender; unknown: it is not to be stated."""
 
 MAX_AGE_YEARS = 120.0

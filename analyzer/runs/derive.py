@@ -86,9 +86,12 @@ class Tables:
 
 
 def work_key(video: Video, settings: Settings, models: Models) -> str:
+    """Return the key of an analysis's parts: of the files, settings, models and versions they depend on."""
     sizes = [path.stat().st_size for path in video.paths]
     versions = [analyzer.__version__, *(metadata.version(name) for name in _DETERMINING)]
-    parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
+    # An address may lead to another file today.
+    files = [video.video_id, sizes, video.details.get("fingerprint")]
+    parts = [*files, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -6,6 +6,7 @@ depend on the process that analyzes it, so the tables do not depend on the numbe
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import math
 import multiprocessing
@@ -16,9 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from analyzer.analysis.segment import Models
 from analyzer.errors import CrashError
@@ -85,7 +87,7 @@ def analyze_in_processes(
         StoppedError: The analysis was canceled; committed segments stay.
     """
     # A forked copy of a process with threads may hang.
-    context = multiprocessing.get_context("spawn")
+    context = _Context()
     messages: SimpleQueue[Message] = context.SimpleQueue()
     # Closing one end of a pipe tells all processes, also if some of them have been killed.
     watched, held = context.Pipe(duplex=False)
@@ -105,6 +107,12 @@ def analyze_in_processes(
             "a worker process ended unexpectedly, perhaps for lack of memory: the same command continues "
             "where it stopped; --workers 1 needs the least memory"
         ) from error
+    except BaseException:
+        # Some may still import modules, which takes seconds on a busy machine. What is committed is whole.
+        for process in context.started:
+            if process.pid is not None:
+                process.terminate()
+        raise
     finally:
         held.close()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -112,6 +120,20 @@ def analyze_in_processes(
     for _, seconds in results:
         stages.add(seconds)
     return results[-1][0]
+
+
+class _Context(SpawnContext):
+    """Remembers the processes of one pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        """Make a process."""
+        process = SpawnProcess(*args, **options)
+        self.started.append(process)
+        return process
 
 
 def _messages(
@@ -145,6 +167,8 @@ class _Process:
         if parent is not None and not parent.is_alive():
             os._exit(1)  # it ended while this process began
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what happens
+        # Results are sent before: taking models down would only keep the parent waiting.
+        atexit.register(os._exit, 0)
         few_arenas()
         cls.path, cls.job, cls.messages, cls.abandoned = path, job, messages, threading.Event()
         threading.Thread(target=cls._watch, args=(watched,), daemon=True).start()

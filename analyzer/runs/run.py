@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 import pyarrow.parquet as pq
 
+from analyzer.errors import OutputError
 from analyzer.runs.run_info import FORMER_COLUMNS, SCHEMA_VERSION, RunInfo, read_run_info
 from analyzer.runs.schema import IMAGES, PEOPLE, TEXT
 from analyzer.runs.tables import empty_table
@@ -29,6 +31,7 @@ __all__ = [
     "kept_names",
     "publish",
     "report_files",
+    "undrawn_run",
 ]
 
 CORRECTIONS_FILE = "corrections.json"
@@ -251,3 +254,26 @@ class Run:
             today = {old: new for new, old in FORMER_COLUMNS.get(name, {}).items()}
             table = table.rename(columns=today)
         return table
+
+
+def undrawn_run(folder: Path, video: Video, hashes: Mapping[str, str]) -> Run | None:
+    """The run in a folder if it is of this very work, and only its annotated video is missing; else None.
+
+    Args:
+        folder: Of the run.
+        video: Of which it must be.
+        hashes: Those of settings and models, by their names in ``run.json``.
+    """
+    try:
+        run = Run.load(folder)
+    except OutputError:
+        return None
+    if not run.video_error or run.info["video_id"] != video.video_id:
+        return None
+    # A plain address may lead to another video today.
+    if run.info["source_details"].get("fingerprint") != video.details.get("fingerprint"):
+        return None
+    documents: list[Mapping[str, Any]] = [run.info, run.info.get("annotated") or {}]
+    asked = [one for one in documents if all(one.get(key) for key in hashes)]
+    same = any(all(one[key] == value for key, value in hashes.items()) for one in asked)
+    return run if same and run.info["schema_version"] == SCHEMA_VERSION else None

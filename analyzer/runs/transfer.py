@@ -135,7 +135,7 @@ class RunReceiver:
         """Whether all files have arrived."""
         return self._written == self._sizes
 
-    def publish(self, run_folder: Path, video: Video) -> dict[str, Any]:
+    def publish(self, run_folder: Path, video: Video, *, grows: bool = False) -> dict[str, Any]:
         """Publish the run in the folder of the staging folder, and remove the parts there.
 
         A download that was to be kept and has not arrived with the run is taken from `video`.
@@ -143,6 +143,7 @@ class RunReceiver:
         Args:
             run_folder: The locked folder, perhaps of an earlier title. Corrections in it stay.
             video: As it was fetched here.
+            grows: As in `analyzer.runs.run.publish`.
 
         Returns:
             The content of ``run.json``, of which only the video's id is checked.
@@ -160,7 +161,7 @@ class RunReceiver:
         if not isinstance(info, dict) or info.get("video_id") != video.video_id:
             raise DamagedRunError("it is the run of another video")
         self._move_downloads(info.get("download") or (), run_folder, video)
-        publish(self._staging, run_folder)
+        publish(self._staging, run_folder, grows=grows)
         PartStore(run_folder, "").clear()
         return info
 

@@ -39,49 +39,49 @@ _NEVER = "trying again will not help"
 
 
 _MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
-    SourceErrorKind.NOT_FOUND: ("There is nothing at this address", _NEVER),
-    SourceErrorKind.UNSUPPORTED: ("No video was found at this address", _NEVER),
-    SourceErrorKind.NOT_PUBLIC: ("The address leads to a host that is not on the internet", _NEVER),
-    SourceErrorKind.PRIVATE_OR_REMOVED: ("The video is private or has been removed", _NEVER),
-    SourceErrorKind.LOGIN_OR_AGE: ("The site shows this video only after signing in", _NEVER),
-    SourceErrorKind.GEO_BLOCKED: ("The site does not show this video in this country", _NEVER),
+    SourceErrorKind.NOT_FOUND: ("there is nothing at this address", _NEVER),
+    SourceErrorKind.UNSUPPORTED: ("no video was found at this address", _NEVER),
+    SourceErrorKind.NOT_PUBLIC: ("the address leads to a host that is not on the internet", _NEVER),
+    SourceErrorKind.PRIVATE_OR_REMOVED: ("the video is private or has been removed", _NEVER),
+    SourceErrorKind.LOGIN_OR_AGE: ("the site shows this video only after signing in", _NEVER),
+    SourceErrorKind.GEO_BLOCKED: ("the site does not show this video in this country", _NEVER),
     SourceErrorKind.BOT_CHECK: (
-        "The site suspects a bot or limits the rate of requests",
+        "the site suspects a bot or limits the rate of requests",
         "trying again after an hour or more may help",
     ),
-    SourceErrorKind.NETWORK: ("The server could not be reached or closed the connection", _LATER),
-    SourceErrorKind.TIMEOUT: ("The server sent nothing or too little in time", _LATER),
+    SourceErrorKind.NETWORK: ("the server could not be reached or closed the connection", _LATER),
+    SourceErrorKind.TIMEOUT: ("the server sent nothing or too little in time", _LATER),
     SourceErrorKind.EXPIRED_OR_FORBIDDEN: (
-        "The server forbids access or the address has expired",
+        "the server forbids access or the address has expired",
         "a fresh address did not help, another day may",
     ),
     SourceErrorKind.TOO_LARGE: (
-        "The download is larger than allowed",
+        "the download is larger than allowed",
         "trying again will not help without a higher --max-size-mb",
     ),
     SourceErrorKind.NO_FORMAT: (
-        "The page offers no format that can be downloaded",
+        "the page offers no format that can be downloaded",
         "trying again will not help but a newer yt-dlp may",
     ),
-    SourceErrorKind.DRM: ("The video is protected against copying (DRM)", _NEVER),
+    SourceErrorKind.DRM: ("the video is protected against copying (DRM)", _NEVER),
     SourceErrorKind.LIVE: (
-        "This is live, and only analyze reads live sources",
+        "this is live, and only analyze reads live sources",
         "trying again may help once the recording is online",
     ),
     SourceErrorKind.NESTED: (
-        "Only the subfolders of this folder contain something to analyze",
+        "only the subfolders of this folder contain something to analyze",
         "add --recursive",
     ),
     SourceErrorKind.PLAYLIST: (
-        "This is a playlist or channel",
+        "this is a playlist or channel",
         "add --playlist, and --limit N for its first N videos only, to analyze them",
     ),
-    SourceErrorKind.EMPTY: ("There is no video in this playlist", _NEVER),
+    SourceErrorKind.EMPTY: ("there is no video in this playlist", _NEVER),
     SourceErrorKind.REJECTED: (
-        "The video is left out by a filter",
+        "the video is left out by a filter",
         "trying again will not help without another filter",
     ),
-    SourceErrorKind.OTHER: ("The video could not be fetched", _NEVER),
+    SourceErrorKind.OTHER: ("the video could not be fetched", _NEVER),
 }
 
 
@@ -227,10 +227,10 @@ def explained(error: Exception, source: str) -> AnalyzerError:
         if isinstance(each, AnalyzerError):
             return each
         if isinstance(each, OSError) and each.errno in _DISK_ERRNOS and not _is_network(each):
-            return OutputError(f"The download cannot be written: {each.strerror}", no_space=is_full(each))
+            return OutputError(f"the download cannot be written: {each.strerror}", no_space=is_full(each))
     text = "\n".join(str(each) for each in causes)
     if re.search(r"unable to (?:write data|open for writing)", text):
-        return OutputError(f"The download cannot be written ({first_sentence(str(error))})")
+        return OutputError(f"the download cannot be written ({first_sentence(str(error))})")
     kind = _classify(error, causes, text)
     _log.debug("Fetching %s failed", redacted(source), exc_info=error)
     if kind is SourceErrorKind.NOT_PUBLIC:

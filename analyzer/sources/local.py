@@ -116,7 +116,7 @@ def local_items(
         try:
             files = _media_files(folder)
         except OSError as error:
-            message = f"The folder {folder} cannot be read: {error.strerror}"
+            message = f"the folder {folder} cannot be read: {error.strerror}"
             failure = SourceError(message, kind=SourceErrorKind.OTHER, source=str(folder))
             if folder == path:
                 raise failure from error
@@ -138,7 +138,7 @@ def local_items(
     below = None if recursive else _first_below(path)
     if not items and below is not None:
         raise SourceError(
-            f"The folder {source} contains no video or image, but its subfolders do, such as "
+            f"the folder {source} contains no video or image, but its subfolders do, such as "
             f"{below.relative_to(path)}: add --recursive (in a jobs file: recursive = true) to search them",
             kind=SourceErrorKind.NESTED,
             source=source,
@@ -222,7 +222,7 @@ def _first_below(path: Path) -> Path | None:
 
 def missing_file_error(source: str) -> SourceError:
     """The error for a path without a file."""
-    return SourceError(f"There is no file {source}", kind=SourceErrorKind.NOT_FOUND, source=source)
+    return SourceError(f"there is no file {source}", kind=SourceErrorKind.NOT_FOUND, source=source)
 
 
 def irregular_file_error(source: str) -> SourceError:
@@ -242,7 +242,7 @@ def _open_regular(path: Path) -> BinaryIO:
         raise missing_file_error(str(path)) from error
     except OSError as error:
         raise SourceError(
-            f"The file {path} cannot be read: {error.strerror}", kind=SourceErrorKind.OTHER, source=str(path)
+            f"the file {path} cannot be read: {error.strerror}", kind=SourceErrorKind.OTHER, source=str(path)
         ) from error
     try:
         if not stat.S_ISREG(os.fstat(number).st_mode):

@@ -19,6 +19,7 @@ exceptions end the work as Ctrl-C does.
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import itertools
 import re
@@ -125,7 +126,6 @@ class Fetcher:
         self._extractors = tuple(extractors)
         self._proxy = proxy
         self._on_progress = on_progress
-        self._sites: Sites | None = None
 
     def resolve(
         self,
@@ -170,7 +170,7 @@ class Fetcher:
             yield item
         if empty:
             raise SourceError(
-                f"There is nothing to analyze in {redacted(name)}",
+                f"there is nothing to analyze in {redacted(name)}",
                 kind=SourceErrorKind.EMPTY,
                 source=name,
             )
@@ -233,21 +233,25 @@ class Fetcher:
             return web_id(item.source)
         return video_id_of(item, {"extractor_key": key, "id": name})
 
+    def is_direct(self, item: Item) -> bool:
+        """Return whether an item is an address of no site that yt-dlp knows, without any request.
+
+        It leads to a file, or to a page that yt-dlp must read to know what it leads to.
+        """
+        if item.kind is not MediaKind.VIDEO or item.paths or item.entry is not None or item.error is not None:
+            return False
+        return is_generic(self._site_of(url_entry(item.source))[0])
+
     def names_list(self, url: str) -> bool:
         """Return whether an address is known to be a playlist or channel, without any request."""
-        return self._known_sites().names_list(url)
-
-    def _known_sites(self) -> Sites:
-        if self._sites is None:
-            self._sites = Sites(self._extractors)
-        return self._sites
+        return _sites(self._extractors).names_list(url)
 
     def _site_of(self, entry: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """Return the extractor of a link, and the id that it will give the video."""
         key, name, url = entry.get("ie_key"), entry.get("id"), str(entry.get("url") or "")
         if key and (is_generic(key) or (name and entry["_type"] == "url")):
             return key, name
-        found, read = self._known_sites().find(url, key)
+        found, read = _sites(self._extractors).find(url, key)
         return found, read or (None if found is None else name)
 
     def fetch(
@@ -291,7 +295,7 @@ class Fetcher:
         try:
             staging = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
         except OSError as error:
-            message = f"Cannot download into {folder}: {error.strerror}"
+            message = f"cannot download into {folder}: {error.strerror}"
             raise OutputError(message, no_space=is_full(error)) from error
         try:
             return self._download(item, folder, staging, accept, Call(on_wait))
@@ -434,6 +438,11 @@ class Fetcher:
                 yield failed_item(error, name, list_broke=getattr(error, "retry", False))
         else:
             yield from self._walk(session, entry, name, depth - 1)
+
+
+@functools.lru_cache(maxsize=4)  # to make one takes a third of a second
+def _sites(extractors: tuple[type[InfoExtractor] | InfoExtractor, ...]) -> Sites:
+    return Sites(extractors)
 
 
 _END: Any = object()

@@ -915,7 +915,7 @@ def publish_download(item: Item, info: Info, files: list[tuple[Path, Info]], fol
     except OSError as error:
         for _, target in paths:
             target.unlink(missing_ok=True)
-        message = f"Cannot write to {folder}: {error.strerror}"
+        message = f"cannot write to {folder}: {error.strerror}"
         raise OutputError(message, no_space=is_full(error)) from error
     video = files[0][1]
     page = str(info.get("webpage_url") or item.source)

@@ -33,6 +33,7 @@ from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher, live_video
 from analyzer.sources.streams import Stream, StreamForm
 from analyzer.sources.types import Candidate, Item, MediaKind
+from analyzer.util.gender import GENDERS, face_words
 from analyzer.util.text import one_line
 from analyzer.web.live import FRAME, JSON
 
@@ -236,12 +237,13 @@ class _Session:
                     "person": person,
                     "gender": gender,
                     "age": None if np.isnan(years) else round(float(years)),
+                    "text": face_words(gender, float(years)),
                     "age_std": None if np.isnan(std) else round(float(std), 1),
                     "box": [round(float(edge), 1) for edge in box],
                 }
             )
         people = [self._genders[person] for person, count in self._seen.items() if count >= _SEEN_SAMPLES]
-        counts = {gender: people.count(gender) for gender in ("female", "male", "unknown")}
+        counts = {gender: people.count(gender) for gender in GENDERS}
         return {"type": "faces", "width": size[0], "height": size[1], "faces": found, "people": counts}
 
     def _record(self, jpeg: bytes) -> None:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from analyzer.output.captions import caption, short_caption
 from analyzer.output.motion import Motion, Spans
 from analyzer.people.fusion import APPEARANCE_GAP_S
-from analyzer.report.figures import GENDER_WORDS, clock, figure_text, span_text
+from analyzer.report.figures import clock, figure_text, span_text
 from analyzer.runs.run import Run
+from analyzer.util.gender import GENDERS
 from analyzer.util.text import counted
 
 __all__ = [
@@ -51,7 +52,6 @@ class PersonView(TypedDict):
     short_label: str
     name: str
     gender: str
-    gender_text: str
     age_years: float | None
     age_band: str
     age_text: str
@@ -232,8 +232,7 @@ def _people(run: Run, spans: dict[int, list[list[float]]], keys: dict[int, str])
                 "label": caption(person, gender, math.nan if age is None else age, name),
                 "short_label": short_caption(person, gender, math.nan if age is None else age, name),
                 "name": name,
-                "gender": gender if gender in GENDER_WORDS else "unknown",
-                "gender_text": GENDER_WORDS.get(gender, GENDER_WORDS["unknown"]),
+                "gender": gender if gender in GENDERS else "unknown",
                 "age_years": age,
                 "age_band": str(row["age_band"]),
                 "age_text": _age_text(row, confirmed),

@@ -36,6 +36,9 @@ class InlineExecutor:
         analyzers: Makes the analyzers; for tests.
     """
 
+    downloader = None
+    """As in `Executor`."""
+
     def __init__(self, slots: int = 1, threads: int = 1, *, analyzers: AnalyzerFactory | None = None) -> None:
         self.slots = slots
         self.threads = threads

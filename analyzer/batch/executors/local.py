@@ -118,6 +118,9 @@ class LocalExecutor:
             a module.
     """
 
+    downloader = None
+    """As in `Executor`."""
+
     def __init__(self, slots: int, threads: int, *, prepare: Prepare | None = None) -> None:
         self.slots = slots
         self.threads = threads

@@ -1,6 +1,7 @@
-"""Source files on a machine that analyzes: found there, or received once and shared by all its workers.
+"""Source files on a machine that analyzes: found there, or received or downloaded once and shared by all its
+workers.
 
-A received file lies in a folder of its own, named by its fingerprint::
+Such a file lies in a folder of its own, named by its fingerprint::
 
     <folder>/.lock                    held for moments, by whoever comes or goes
     <folder>/<fingerprint>/user-*     locked by each worker that needs the file
@@ -29,7 +30,7 @@ from analyzer.sources.local import fingerprint_of
 from analyzer.util.atomic import output_errors
 from analyzer.util.locks import file_lock, is_locked
 
-__all__ = ["SCRATCH_OPTION", "Receive", "SourceFile", "found_here", "provided"]
+__all__ = ["SCRATCH_OPTION", "Receive", "SourceFile", "found_here", "kept", "provided"]
 
 _LOCK, _FILLING, _RECEIVED, _USER = ".lock", ".filling", ".received", "user-"
 _ASK_S = 0.1
@@ -89,18 +90,7 @@ def provided(
         StoppedError: It was canceled.
         Exception: Whatever `receive` raises.
     """
-    with contextlib.ExitStack() as stack:
-        with output_errors(folder, option=SCRATCH_OPTION):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _alone(folder / _LOCK, cancelled):
-                _sweep(folder)
-                home = folder / file.fingerprint
-                home.mkdir(mode=0o700, exist_ok=True)
-                user = home / f"{_USER}{uuid.uuid4().hex}"
-                held = stack.enter_context(contextlib.ExitStack())
-                held.enter_context(file_lock(user))
-                _held.add(user)
-        stack.callback(_leave, folder, user, held)
+    with _home(folder, file.fingerprint, cancelled) as home:
         final = home / file.path.name
         while not final.exists():
             with contextlib.ExitStack() as filling:
@@ -109,6 +99,52 @@ def provided(
                 elif not final.exists():
                     _fill(final, file, receive, cancelled)
         yield final
+
+
+@contextlib.contextmanager
+def kept(folder: Path, path: Path, cancelled: Callable[[], bool]) -> Iterator[SourceFile]:
+    """Move a file that this machine has downloaded to where its workers find it, for the block.
+
+    The last one that needs it removes it.
+
+    Args:
+        folder: As in `provided`, on the disk of the file.
+        path: Of the file.
+        cancelled: As in `provided`.
+
+    Raises:
+        OutputError: It cannot be moved.
+        StoppedError: It was canceled.
+    """
+    with output_errors(path, option=SCRATCH_OPTION):
+        file = SourceFile.of(path)
+    with _home(folder, file.fingerprint, cancelled) as home:
+        with output_errors(home, option=SCRATCH_OPTION):
+            path.replace(home / path.name)
+        yield file
+
+
+@contextlib.contextmanager
+def _home(folder: Path, fingerprint: str, cancelled: Callable[[], bool]) -> Iterator[Path]:
+    """Give the folder of a file, which stays at least for the block.
+
+    Raises:
+        OutputError: It cannot be made.
+        StoppedError: It was canceled.
+    """
+    with contextlib.ExitStack() as stack:
+        with output_errors(folder, option=SCRATCH_OPTION):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _alone(folder / _LOCK, cancelled):
+                _sweep(folder)
+                home = folder / fingerprint
+                home.mkdir(mode=0o700, exist_ok=True)
+                user = home / f"{_USER}{uuid.uuid4().hex}"
+                held = stack.enter_context(contextlib.ExitStack())
+                held.enter_context(file_lock(user))
+                _held.add(user)
+        stack.callback(_leave, folder, user, held)
+        yield home
 
 
 def _locked(stack: contextlib.ExitStack, path: Path) -> bool:

@@ -1,8 +1,8 @@
 """Jobs on the machines of a Ray cluster.
 
 An actor for each slot, see `analyzer.batch.executors.station`. This process decodes nothing and writes all
-results: segments and runs come as bytes, and each is committed once by a rename. So an actor, a machine or
-this process may end at any moment: another actor continues from the segments that are committed here.
+results, see `analyzer.batch.executors.commits`. So an actor, a machine or this process may end at any moment:
+another actor continues from the segments that are committed here.
 
 Nothing is left to Ray's own retries: an actor that it restarted would come back without its job, and a call
 that it repeated might run twice.
@@ -15,23 +15,23 @@ import itertools
 import logging
 import math
 import os
-import shutil
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from analyzer.batch.config import Jobs
+from analyzer.batch.executors.actors import Actor, answers, start, status
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
+from analyzer.batch.executors.commits import Prepared, Stored, prepare, store
 from analyzer.batch.executors.local import Prepare
-from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.ray_cluster import (
     Needs,
     cause_of,
@@ -41,8 +41,9 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
-from analyzer.batch.executors.spread import Spread, may_spread, most_nodes, worth_spreading
-from analyzer.batch.executors.station import Assignment, Facts, Packed, Report, Station, models_hash_here
+from analyzer.batch.executors.ray_downloads import HeldVideo, RayDownloads
+from analyzer.batch.executors.station import Assignment, Facts, models_hash_here
+from analyzer.batch.executors.units import Job, Unit, Units
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
     FINAL,
@@ -58,18 +59,16 @@ from analyzer.batch.protocol import (
     Ready,
     Segment,
     SegmentsDone,
+    SourceLost,
     Stopped,
     encode,
 )
 from analyzer.batch.worker import published_run
-from analyzer.errors import ClusterError, MediaErrorKind, OutputError, SourceError
+from analyzer.errors import ClusterError, MediaErrorKind, OutputError
 from analyzer.runs.folders import run_folder
-from analyzer.runs.run import CORRECTIONS_FILE
-from analyzer.runs.segments import PartStore, part_stores
-from analyzer.runs.transfer import DamagedRunError, RunReceiver
+from analyzer.runs.run import undrawn_run
+from analyzer.runs.segments import PartStore
 from analyzer.settings import Settings
-from analyzer.sources.types import Video
-from analyzer.util.atomic import reading_errors
 from analyzer.util.locks import run_lock
 
 __all__ = ["RayExecutor", "ray_executor"]
@@ -97,17 +96,7 @@ _ACTORS_PER_S = 100
 """Among so many actors, each reports its progress once a second at most."""
 _PROGRESS_S = 0.5
 _STORING_S = 0.01
-_LONGEST_RANGE = 30
-"""Segments that a station is given at a time; simulated in `benchmarks/cluster.py`."""
 _MEDIA_KINDS = frozenset(MediaErrorKind)
-_OPEN = 0, 0
-"""Of `JobSpec.segments`: open the video, no more."""
-_SPEED = 10.0
-"""Seconds of video that a station analyzes in a second, roughly: see docs/cluster.md."""
-_SENT_BYTES_PER_S = 5e8
-"""What this process sends to all machines together, roughly: half of a network of 10 Gbit/s."""
-_CALLED_AT_ONCE = 8
-"""Calls that a station works on side by side."""
 
 
 def ray_executor(jobs: Jobs) -> RayExecutor:
@@ -124,6 +113,7 @@ def ray_executor(jobs: Jobs) -> RayExecutor:
         gpus=chosen.gpus,
         address=chosen.address,
         source=chosen.source,
+        fetch=chosen.fetch,
         scratch=None if chosen.scratch is None else Path(chosen.scratch),
     )
     try:
@@ -132,104 +122,6 @@ def ray_executor(jobs: Jobs) -> RayExecutor:
         executor.close()
         raise
     return executor
-
-
-@dataclass(eq=False)
-class _Job:
-    spec: JobSpec
-    folder: Path
-    """Of the run."""
-    staging: Path
-    lock: contextlib.ExitStack
-    """Keeps others out of the folder."""
-    receiver: RunReceiver | None = None
-    """Of the files of its run, which have begun to arrive."""
-    ending: JobEvent | None = None
-    """Its last event, once no station works on it."""
-    losses: int = 0
-    """Stations lost since the last new segment."""
-    segments: set[int] = field(default_factory=set)
-    """Those reported."""
-    files: tuple[SourceFile, ...] | None = None
-    """The video's; None: not determined yet."""
-    sent: bool = False
-    """Whether a machine has asked for pieces of them."""
-    opened: Opened | None = None
-    spread: Spread | None = None
-    """Which segments several stations analyze."""
-    visited: set[int] = field(default_factory=set)
-    """Numbers of the stations that may keep its files for further segments."""
-    finishing: bool = False
-    """Whether one of them has the whole job now, or is to get it."""
-    over: bool = False
-    """Whether its last event is on its way to the caller."""
-
-    @property
-    def id(self) -> int:
-        return self.spec.job_id
-
-
-@dataclass(eq=False)
-class _Unit:
-    """What a station is given at a time."""
-
-    job: _Job
-    segments: tuple[int, int] | None = None
-    """As in `JobSpec`."""
-    number: int = field(default_factory=itertools.count(1).__next__)
-    """A station may get several units of one job."""
-    opened_before: bool = False
-    """Whether the events of a job that begins were emitted."""
-    placed: bool = False
-    """Whether a station has begun it."""
-
-
-@dataclass
-class _Stored:
-    """What has become of a station's reports."""
-
-    events: list[JobEvent] = field(default_factory=list)
-    """Those that count now."""
-    pieces: list[bytes] = field(default_factory=list)
-    """Of the video's files, which the station wants."""
-    error: Exception | None = None
-    """Why nothing after the events could be written."""
-
-
-@dataclass(eq=False)
-class _Actor:
-    """A station, as this process sees it."""
-
-    number: int
-    handle: Any
-    call: Any
-    """The answer that it owes; None: none, or it is being written to the disk."""
-    state: WorkerState = WorkerState.PENDING
-    facts: Facts | None = None
-    unit: _Unit | None = None
-    storing: Future[_Stored] | None = None
-    """Writes what the last answer has brought."""
-    packing: Future[list[Packed]] | None = None
-    """Reads the finished segments of the job that it gets next."""
-    since: float = field(default_factory=time.monotonic)
-    """Of the state."""
-    heard: float = field(default_factory=time.monotonic)
-    unwanted_at: float | None = None
-    """Since when what it does is of no use."""
-    done_s: float = 0.0
-    expected_s: float | None = None
-
-    @property
-    def node(self) -> str:
-        return "" if self.facts is None else self.facts.node
-
-    @property
-    def node_id(self) -> str:
-        """Ray's, which differs where machines have the same name."""
-        return "" if self.facts is None else self.facts.node_id
-
-    def become(self, state: WorkerState) -> None:
-        self.state, self.since = state, time.monotonic()
 
 
 class RayExecutor:
@@ -243,6 +135,7 @@ class RayExecutor:
         address: As in `analyzer.batch.executors.ray_cluster.connect`.
         source: How videos reach the machines: ``shared``: at the same path; ``send``: through this process;
             ``auto``: at the same path where the same file is found there.
+        fetch: What downloads: ``driver``: nothing on the machines; ``workers``: they do.
         scratch: Folder for files on the machines; None: the system's temporary folder.
         prepare: As in `LocalExecutor`.
 
@@ -259,6 +152,7 @@ class RayExecutor:
         gpus: float = 0,
         address: str = "auto",
         source: str = "auto",
+        fetch: str = "driver",
         scratch: Path | None = None,
         prepare: Prepare | None = None,
     ) -> None:
@@ -266,9 +160,8 @@ class RayExecutor:
         self._configured = slots
         self._source = source
         self._station = None if scratch is None else str(scratch), prepare
-        self._jobs: dict[int, _Job] = {}
-        self._units: deque[_Unit] = deque()
-        self._actors: list[_Actor] = []
+        self._units = Units()
+        self._actors: list[Actor] = []
         self._numbers = itertools.count(1)
         self._models: dict[str, str] = {}
         """Hashes of the models on this machine, by those of the settings."""
@@ -279,7 +172,12 @@ class RayExecutor:
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="ray-executor")
         self._inside = self._closed = False
         self._connected = connect(address, cpus * slots or max(cpus, os.cpu_count() or 1))
-        self._looked_up = time.monotonic()
+        self._downloads: RayDownloads | None = None
+        if fetch == "workers":
+            self._downloads = RayDownloads(self._needs, self._station[0], self._usable, self._idle)
+        self._given: dict[Any, Job] = {}
+        """Pieces of videos of other machines that stations wait for, and of which jobs."""
+        self._looked_up = self._watched_at = time.monotonic()
         self._slots = slots or 1
         try:
             self._look_up()
@@ -299,6 +197,11 @@ class RayExecutor:
         """As in `Executor`."""
         return self._slots * self._needs.cpus
 
+    @property
+    def downloader(self) -> RayDownloads | None:
+        """As in `Executor`."""
+        return self._downloads
+
     def check(self, settings: Iterable[Settings]) -> list[Facts]:
         """Check all machines before any work.
 
@@ -315,23 +218,27 @@ class RayExecutor:
 
     def submit(self, spec: JobSpec) -> None:
         """As in `Executor`."""
-        check_capacity(self.slots, len(self._jobs))
+        check_capacity(self.slots, len(self._units.jobs))
         video = spec.video
         paths = tuple(path.absolute() for path in video.paths)
         audio = None if video.audio_path is None else video.audio_path.absolute()
         spec = replace(spec, video=replace(video, paths=paths, audio_path=audio), out=spec.out.absolute())
         folder = run_folder(spec.out, video.title, video.video_id)
-        job = self._jobs[spec.job_id] = _Job(spec, folder, Path(), contextlib.ExitStack())
+        job = self._units.jobs[spec.job_id] = Job(spec, folder, Path(), contextlib.ExitStack())
+        if self._downloads is not None and paths and (held := self._downloads.held(paths[0].parent)):
+            job.held, job.files = held, held.files
         try:
             if (published := published_run(spec)) is not None:
                 self._out.append(Ready(spec.job_id))
                 self._end(job, published)
                 return
             job.staging = job.lock.enter_context(run_lock(folder))
+            hashes = {"settings_hash": spec.settings_hash, "models_hash": spec.models_hash}
+            job.undrawn = spec.settings.video and undrawn_run(folder, video, hashes) is not None
         except OutputError as error:
             self._fail(job, error)
             return
-        self._units.append(_Unit(job, _OPEN if may_spread(spec) else None))  # `events` gives it to a station
+        self._units.begin(job)  # `events` gives it to a station
 
     def events(self, timeout_s: float) -> Iterator[JobEvent]:
         """As in `Executor`.
@@ -353,25 +260,27 @@ class RayExecutor:
         while self._out:
             event = self._out.popleft()
             if isinstance(event, FINAL):
-                del self._jobs[event.job_id]
+                del self._units.jobs[event.job_id]
             yield event
 
     def _stop_all(self) -> None:
         """Without a cluster nothing works on any job; finished segments are on the disk."""
-        # No folder is given away while it is written to.
-        wait_for_futures([actor.storing for actor in self._actors if actor.storing is not None])
+        for actor in self._actors:
+            if actor.storing is not None and actor.unit is not None:  # no folder is given away meanwhile
+                for event in actor.storing.result().events:
+                    self._published(actor.unit.job, event)
         self._actors.clear()
         self._units.clear()
-        for job in self._jobs.values():
+        for job in [each for each in self._units.jobs.values() if not each.over]:
             self._end(job, Stopped(job.id))
 
     def workers(self) -> list[WorkerStatus]:
         """As in `Executor`."""
-        return [_status(actor) for actor in self._actors]
+        return [status(actor) for actor in self._actors]
 
     def cancel(self, job_id: int) -> None:
         """As in `Executor`."""
-        job = self._jobs.get(job_id)
+        job = self._units.jobs.get(job_id)
         if job is not None and job.ending is None:
             self._end(job, Stopped(job_id))
 
@@ -387,11 +296,13 @@ class RayExecutor:
                     ray.wait(asked, num_returns=len(asked), timeout=_CLOSE_S)
             for actor in self._actors:
                 ray.kill(actor.handle)
+            if self._downloads is not None:
+                self._downloads.close(at_once=self._inside)
         self._writers.shutdown(wait=not self._inside, cancel_futures=True)
         self._out.clear()
-        for job in self._jobs.values():
+        for job in self._units.jobs.values():
             job.lock.close()
-        self._jobs.clear()
+        self._units.jobs.clear()
         self._units.clear()
         self._actors.clear()
         if self._connected:
@@ -414,9 +325,8 @@ class RayExecutor:
         nodes = living_nodes()
         usable = [node for node in nodes if node["NodeID"] not in self._refused]
         self._slots = self._configured or max(1, room(self._needs, usable))
-        waiting = any(
-            job.ending is None for job in self._jobs.values()
-        )  # also for the rest of their segments
+        # Also for the rest of their segments.
+        waiting = any(job.ending is None for job in self._units.jobs.values())
         if waiting and all(actor.facts is None for actor in self._actors):
             if self._start_losses >= _MAX_START_LOSSES:
                 self._give_up(f"no worker can start on the cluster: {self._why_lost}")
@@ -431,89 +341,60 @@ class RayExecutor:
         for actor in [each for each in self._actors if each.state is WorkerState.PENDING][: max(0, surplus)]:
             self._remove(actor)
         for _ in range(self._slots - len(self._actors)):
-            self._start()
+            actor = start(next(self._numbers), self._needs, self._refused, *self._station)
+            self._actors.append(actor)
 
-    def _start(self) -> None:
-        options = self._needs.options() | {
-            "max_restarts": 0,
-            "max_task_retries": 0,
-            "max_concurrency": _CALLED_AT_ONCE,
-            "scheduling_strategy": "SPREAD",
-        }
-        if self._refused:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self._refused)})"}
-        handle = ray.remote(Station).options(**options).remote(self._needs.cpus, *self._station)
-        self._actors.append(_Actor(next(self._numbers), handle, handle.facts.remote()))
+    def _usable(self) -> list[dict[str, Any]]:
+        """The machines that have room for stations and are not refused; called by other threads too."""
+        nodes = [node for node in living_nodes() if node["NodeID"] not in self._refused]
+        return [node for node in nodes if self._needs.fit(node["Resources"])]
+
+    def _idle(self) -> set[str]:
+        """The machines with idle stations."""
+        return {actor.node_id for actor in self._actors if actor.state is WorkerState.IDLE}
 
     def _assign(self) -> None:
         """Give idle stations something to do: jobs in the order of their submission, then segments."""
         idle = [actor for actor in self._actors if actor.state is WorkerState.IDLE]
-        nodes = {actor.node_id for actor in idle}
-        for job in self._jobs.values():
-            if job.spread is not None:
-                job.spread.idle(nodes)
-        for actor in idle:
-            unit = self._units.popleft() if self._units else self._next_range(actor)
-            if unit is not None:
-                self._begin(actor, unit)
+        for actor, unit in self._units.assign(self._actors, idle) if idle else ():
+            actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
+            actor.become(WorkerState.STARTING)
+            if unit.segments is None or unit.job.files is None:  # a video may be a folder of many images
+                actor.preparing = self._writers.submit(prepare, unit)
+            else:
+                self._send(actor, unit, Prepared(unit.job.files))
 
-    def _next_range(self, actor: _Actor) -> _Unit | None:
-        """Some segments of a job that is spread over several stations."""
-        spread = [job for job in self._jobs.values() if job.spread is not None and job.ending is None]
-        share = max(1, len(self._actors) // max(1, len(spread)))
-        node = actor.node_id
-        for copies in (False, True):  # what another station may not finish, if there is nothing else
-            for job in spread:
-                assert job.spread is not None
-                # Longer ranges would let a slow machine finish last.
-                workers = max(share, math.ceil(job.spread.missing / _LONGEST_RANGE / 3))
-                given = job.spread.backup(node) if copies else job.spread.next(workers, node)
-                if given is not None:
-                    return _Unit(job, given)
-        return None
-
-    def _begin(self, actor: _Actor, unit: _Unit) -> None:
-        """Give a station something to do."""
-        actor.unit, actor.done_s, actor.expected_s = unit, 0.0, None
-        actor.become(WorkerState.STARTING)
-        if unit.segments is None:  # a long video has many parts
-            actor.packing = self._writers.submit(_finished_parts, unit.job.folder)
-        else:
-            self._send(actor, unit, [])
-
-    def _packed(self, actor: _Actor, packing: Future[list[Packed]]) -> None:
-        """The finished segments of a job are ready to be sent."""
-        actor.packing = None
+    def _prepared(self, actor: Actor, preparing: Future[Prepared]) -> None:
+        """What goes with a unit is ready to be sent."""
+        actor.preparing = None
         assert actor.unit is not None
         try:
-            self._send(actor, actor.unit, packing.result())
-        except (RayError, ConnectionError):
-            raise
+            prepared = preparing.result()
         except Exception as error:  # noqa: BLE001 - it fails its job and no other
             job, actor.unit, actor.unwanted_at = actor.unit.job, None, None
             actor.become(WorkerState.IDLE)
             self._fail(job, error)
             self._settle(job)
+        else:
+            actor.unit.job.files = prepared.files
+            self._send(actor, actor.unit, prepared)
 
-    def _send(self, actor: _Actor, unit: _Unit, parts: list[Packed]) -> None:
-        assignment = self._assignment(unit)
+    def _send(self, actor: Actor, unit: Unit, prepared: Prepared) -> None:
+        more = [ray.put(list(each)) if each else [] for each in (prepared.parts, prepared.run)]
         actor.heard = time.monotonic()
-        actor.call = actor.handle.submit.remote(assignment, ray.put(parts) if parts else [])
+        actor.call = actor.handle.submit.remote(self._assignment(unit, prepared), *more)
 
-    def _assignment(self, unit: _Unit) -> Assignment:
-        """Raises OSError: The corrections cannot be read."""
+    def _assignment(self, unit: Unit, prepared: Prepared) -> Assignment:
         job, settings = unit.job, unit.job.spec.settings
         threads = min(self._needs.cpus, settings.threads or self._needs.cpus)
-        resources = replace(job.spec.resources, workers=1, threads=threads)
+        resources = replace(job.left(), workers=1, threads=threads)
         spec = replace(job.spec, resources=resources, segments=unit.segments)
-        corrections = job.folder / CORRECTIONS_FILE
-        made = corrections.read_bytes() if unit.segments is None and corrections.exists() else None
         if spec.settings_hash not in self._models:
             self._models[spec.settings_hash] = models_hash_here(settings)
-        if job.files is None:
-            job.files = _source_files(job.spec.video)
         expected = self._models[spec.settings_hash]
-        return Assignment(unit.number, encode(spec), expected, made, job.files, self._source)
+        corrections, files = prepared.corrections, prepared.files
+        delivery = self._source if job.held is None else "send"
+        return Assignment(unit.number, encode(spec), expected, corrections, files, delivery)
 
     # -- answers
 
@@ -522,7 +403,7 @@ class RayExecutor:
         storing: list[Future[Any]] = [
             future
             for actor in self._actors
-            for future in (actor.storing, actor.packing)
+            for future in (actor.storing, actor.preparing)
             if future is not None
         ]
         wait_s = min(timeout_s, _STORING_S) if storing else timeout_s
@@ -530,7 +411,7 @@ class RayExecutor:
             ready, _ = ray.wait(list(calls), num_returns=1, timeout=wait_s)
             if ready:  # one after another would cost this process several times as much
                 ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
-            for call, answer in zip(ready, _answers(ready), strict=True):
+            for call, answer in zip(ready, answers(ready), strict=True):
                 self._answered(calls[call], answer)
         elif storing:
             wait_for_futures(storing, wait_s)
@@ -539,10 +420,10 @@ class RayExecutor:
         for actor in list(self._actors):
             if actor.storing is not None and actor.storing.done():
                 self._stored(actor, actor.storing.result())
-            elif actor.packing is not None and actor.packing.done():
-                self._packed(actor, actor.packing)
+            elif actor.preparing is not None and actor.preparing.done():
+                self._prepared(actor, actor.preparing)
 
-    def _answered(self, actor: _Actor, answer: Any) -> None:
+    def _answered(self, actor: Actor, answer: Any) -> None:
         actor.call = None
         if isinstance(answer, RayError):
             self._lost(actor, cause_of(answer))
@@ -552,13 +433,13 @@ class RayExecutor:
             self._started(actor, answer)
         elif isinstance(answer, list):
             assert actor.unit is not None
-            actor.storing = self._writers.submit(_store, actor.unit, answer)
+            actor.storing = self._writers.submit(store, actor.unit, answer)
         elif answer is not None:
             self._refuse(actor, f"{actor.node} {answer}")
         else:
             self._begun(actor)
 
-    def _started(self, actor: _Actor, found: Facts) -> None:
+    def _started(self, actor: Actor, found: Facts) -> None:
         actor.facts, self._start_losses = found, 0
         refused = self._refused.get(found.node_id)  # meanwhile
         if (problem := found.problem or differing(found) or refused) is not None:
@@ -566,29 +447,29 @@ class RayExecutor:
         else:
             actor.become(WorkerState.IDLE)
 
-    def _begun(self, actor: _Actor) -> None:
+    def _begun(self, actor: Actor) -> None:
         """The station has begun its job."""
         assert actor.unit is not None
         unit = actor.unit
         if unit.job.ending is None:
-            unit.placed = True
-            if unit.segments is not None:
-                unit.job.visited.add(actor.number)
+            self._units.begun(unit, actor)
             self._out.append(Placed(unit.job.id, actor.node, unit.segments))
         self._poll(actor)
 
-    def _poll(self, actor: _Actor) -> None:
+    def _poll(self, actor: Actor) -> None:
         progress_s = max(_PROGRESS_S, len(self._actors) / _ACTORS_PER_S)
         actor.call = actor.handle.poll.remote(_POLL_S, progress_s)
 
-    def _stored(self, actor: _Actor, stored: _Stored) -> None:
+    def _stored(self, actor: Actor, stored: Stored) -> None:
         """What a station has reported is on the disk."""
         actor.storing = None
         actor.heard = time.monotonic()
         assert actor.unit is not None
         unit, ended = actor.unit, False
         for piece in stored.pieces:
-            actor.handle.give.remote(unit.number, piece)
+            call = actor.handle.give.remote(unit.number, piece)
+            if unit.job.held is not None:
+                self._given[call] = unit.job
         for event in stored.events:
             if isinstance(event, FINAL):
                 ended = True
@@ -602,24 +483,29 @@ class RayExecutor:
         else:
             self._poll(actor)
 
-    def _reported(self, actor: _Actor, unit: _Unit, event: JobEvent) -> None:
+    def _reported(self, actor: Actor, unit: Unit, event: JobEvent) -> None:
         job = unit.job
         match event:
             case Ready():
                 actor.become(WorkerState.WORKING)
             case Progress():
                 actor.done_s, actor.expected_s = event.time_s, event.duration_s
+                self._units.note_cpu(unit, event.cpu_s)
+            case SegmentsDone():
+                self._units.note_cpu(unit, event.cpu_s)
         if job.ending is not None:
-            if isinstance(event, Done) and isinstance(job.ending, Stopped):
-                job.ending = event  # it was too late to cancel it
+            self._published(job, event)
         elif isinstance(event, SegmentsDone) or (isinstance(event, Stopped) and unit.segments is not None):
             self._segments_done(unit)
         elif isinstance(event, Failed) and (event.kind == "no_space" or event.phase is Phase.LOAD):
             problem = f"{actor.node} cannot analyze videos: {event.error}"  # this or any other
             self._out.append(Moved(job.id, actor.node, problem))
-            unit.placed = False
             self._refuse(actor, problem)
             self._hand_back(unit)
+        elif isinstance(event, Failed) and self._units.failed(unit, event):
+            problem = f"a segment has failed, while others go on: {event.error}"
+            self._out.append(Logged(job.id, "WARNING", __name__, problem, actor.node))
+            self._continue(job)
         elif isinstance(event, FINAL):
             if isinstance(event, Failed) and event.kind in _MEDIA_KINDS:
                 PartStore(job.folder, "").clear()  # another attempt would end the same way
@@ -627,7 +513,13 @@ class RayExecutor:
         else:
             self._goes_on(actor, unit, event)
 
-    def _goes_on(self, actor: _Actor, unit: _Unit, event: JobEvent) -> None:
+    @staticmethod
+    def _published(job: Job, event: JobEvent) -> None:
+        """Note that a run is here, though its job is to stop: that was too late."""
+        if isinstance(event, Done) and isinstance(job.ending, Stopped | None):
+            job.ending = event
+
+    def _goes_on(self, actor: Actor, unit: Unit, event: JobEvent) -> None:
         job = unit.job
         match event:
             case Segment():
@@ -644,91 +536,84 @@ class RayExecutor:
             case _:
                 self._out.append(event)
 
-    def _segment(self, job: _Job, event: Segment) -> None:
-        """A segment is on the disk, perhaps for the second time."""
-        if event.segment in job.segments:
-            return
-        job.segments.add(event.segment)
-        job.losses = 0
-        self._out.append(event)
+    def _segment(self, job: Job, event: Segment) -> None:
+        """A segment is on the disk."""
+        self._out.extend(self._units.committed(job, event))
         if job.spread is not None:
-            job.spread.committed(event.segment)
-            if job.opened is not None and (duration_s := job.opened.duration_s) is not None:
-                self._out.append(Progress(job.id, job.spread.share * duration_s, duration_s))
-            if job.spread.is_done:
-                self._finish(job)
+            self._continue(job)
 
-    def _segments_done(self, unit: _Unit) -> None:
+    def _segments_done(self, unit: Unit) -> None:
         """A station has opened the video of a job, or finished some of its segments."""
-        job, opened = unit.job, unit.job.opened
-        if job.spread is not None and unit.segments is not None:
-            job.spread.ended(unit.segments)
-        elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
-            nodes = self._most_nodes(job, opened) if job.sent else None
-            job.spread = Spread(opened.expected or 0, opened.completed, nodes=nodes)
-        if job.spread is None or job.spread.is_done:
-            self._finish(job)
+        nodes = {actor.node_id for actor in self._actors if actor.facts is not None}
+        self._units.segments_done(unit, math.ceil(len(self._actors) / max(1, len(nodes))))
+        self._continue(unit.job)
 
-    def _most_nodes(self, job: _Job, opened: Opened) -> int:
-        """On how many machines to spread a video that each must be sent."""
-        living = {actor.node_id for actor in self._actors if actor.facts is not None}
-        return most_nodes(
-            (opened.expected or 0) * job.spec.settings.segment_s / _SPEED,
-            sum(file.size_bytes for file in job.files or ()),
-            bytes_per_s=_SENT_BYTES_PER_S,
-            workers_per_node=math.ceil(len(self._actors) / max(1, len(living))),
-        )
+    def _continue(self, job: Job) -> None:
+        """Let one station do the rest of a job, or end it, if there is nothing else to do."""
+        if self._units.finish(job):
+            for actor in self._working_on(job):  # on copies of what is finished
+                self._stop(actor)
+        elif (failure := self._units.hopeless(job)) is not None:
+            self._end(job, failure)
 
-    def _finish(self, job: _Job) -> None:
-        """Let one station read the end of a video, link its people and publish the run."""
-        if job.finishing:
-            return
-        job.finishing = True
-        self._units.appendleft(_Unit(job, opened_before=True))
-        for actor in self._working_on(job):  # on copies of what is finished
-            self._stop(actor)
+    def _hand_back(self, unit: Unit) -> None:
+        """Let another station do what one could not."""
+        self._units.hand_back(unit)
+        if unit.job.spread is not None:
+            self._continue(unit.job)
 
     # -- ends of jobs
 
-    def _fail(self, job: _Job, error: Exception) -> None:
+    def _fail(self, job: Job, error: Exception) -> None:
         failure = failure_of(error, Phase.ANALYZE)
         self._end(job, Failed(job.id, failure.kind, failure.phase, failure.error))
 
-    def _end(self, job: _Job, event: JobEvent) -> None:
+    def _end(self, job: Job, event: JobEvent) -> None:
         """End a job by an event, whatever its stations do."""
         if job.ending is None:
             job.ending = event
-        self._units = deque(unit for unit in self._units if unit.job is not job)
+        self._units.drop(job)
         for actor in self._working_on(job):
             self._stop(actor)
         self._settle(job)
 
-    def _stop(self, actor: _Actor) -> None:
+    def _stop(self, actor: Actor) -> None:
         """What the station does is of no use any more."""
-        if actor.unwanted_at is None and actor.unit is not None:
+        if actor.preparing is not None:  # it has not been given anything yet
+            actor.preparing, actor.unit = None, None
+            actor.become(WorkerState.IDLE)
+        elif actor.unwanted_at is None and actor.unit is not None:
             actor.unwanted_at = time.monotonic()
             with contextlib.suppress(RayError, ConnectionError):  # `events` says that the cluster is gone
                 actor.handle.cancel.remote(actor.unit.number)
 
-    def _working_on(self, job: _Job) -> list[_Actor]:
+    def _working_on(self, job: Job) -> list[Actor]:
         return [actor for actor in self._actors if actor.unit is not None and actor.unit.job is job]
 
-    def _settle(self, job: _Job) -> None:
+    def _settle(self, job: Job) -> None:
         """Emit the last event of a job that has ended, once no station works on it."""
         if job.ending is not None and not job.over and not self._working_on(job):
             job.over = True
             job.lock.close()  # whoever receives the event may lock the folder
             self._out.append(job.ending)
             for actor in self._actors:
-                if actor.number in job.visited:
+                if actor.number in job.holders:
                     actor.handle.release.remote(job.id)
 
     # -- lost stations
 
     def _watch(self) -> None:
         """End stations that do not answer, or go on with what is of no use."""
+        self._check_given()
         now = time.monotonic()
+        working = [actor for actor in self._actors if actor.state is WorkerState.WORKING]
+        self._units.note_time(now - self._watched_at, working)
+        self._watched_at = now
+        for job, failure in self._units.exceeding():
+            self._end(job, failure)
         for actor in list(self._actors):
+            if actor.storing is not None:
+                continue  # a run that is being published is there, and no folder is given away meanwhile
             if actor.unwanted_at is not None and now - actor.unwanted_at > _CANCEL_S:
                 self._drop(actor)
             elif actor.call is not None and actor.unit is not None:
@@ -736,29 +621,41 @@ class RayExecutor:
                 if now - actor.heard > patience_s:
                     self._lost(actor, f"it did not answer for {patience_s:g} s")
 
-    def _remove(self, actor: _Actor) -> None:
+    def _check_given(self) -> None:
+        """End jobs whose videos cannot be had any more from the machines that have downloaded them."""
+        if not self._given:
+            return
+        ready, _ = ray.wait(list(self._given), num_returns=len(self._given), timeout=0)
+        for call, answer in zip(ready, answers(ready), strict=True):
+            job = self._given.pop(call)
+            # Of a station that is lost it is another error.
+            if isinstance(answer, RayTaskError) and job.held is not None and job.ending is None:
+                self._source_lost(job, job.held, cause_of(answer))
+
+    def _source_lost(self, job: Job, held: HeldVideo, reason: str) -> None:
+        assert self._downloads is not None
+        self._downloads.lost(job.spec.video.paths[0].parent)
+        text = f"{held.node}, which had downloaded it, was lost: {reason}"
+        self._end(job, SourceLost(job.id, held.node, text))
+
+    def _remove(self, actor: Actor) -> None:
         """End a station, and settle what it worked on."""
         self._actors.remove(actor)
         with contextlib.suppress(Exception):
             ray.kill(actor.handle)
-        if actor.storing is not None:  # the folder is not given away while it is written to
-            wait_for_futures([actor.storing])
         if actor.unit is not None:
             self._settle(actor.unit.job)
-        if actor.node_id not in {each.node_id for each in self._actors}:
-            for job in self._jobs.values():
-                if job.spread is not None:
-                    job.spread.node_lost(actor.node_id)
+        self._units.place_lost(actor, self._actors)
         self._looked_up = -math.inf
 
-    def _drop(self, actor: _Actor) -> None:
+    def _drop(self, actor: Actor) -> None:
         """End a station that does not stop."""
         self._remove(actor)
         unit = actor.unit
         if unit is not None and unit.job.ending is None and unit.segments is not None:
             self._hand_back(unit)
 
-    def _lost(self, actor: _Actor, reason: str) -> None:
+    def _lost(self, actor: Actor, reason: str) -> None:
         self._remove(actor)
         if actor.facts is None:
             self._start_losses += 1
@@ -771,22 +668,13 @@ class RayExecutor:
         job = unit.job
         job.losses += 1
         if unit.placed:
-            unit.placed = False
             self._out.append(Moved(job.id, actor.node, f"the worker on {actor.node} was lost: {reason}"))
         if job.losses >= _MAX_LOSSES:
             self._end(job, Failed(job.id, "lost", Phase.ANALYZE, f"{CRASHES['lost']} ({reason})"))
         else:
             self._hand_back(unit)
 
-    def _hand_back(self, unit: _Unit) -> None:
-        """Let another station do what one could not."""
-        job = unit.job
-        if job.spread is None or unit.segments is None:
-            self._units.appendleft(unit)
-            return
-        job.spread.ended(unit.segments)
-
-    def _refuse(self, actor: _Actor, problem: str) -> None:
+    def _refuse(self, actor: Actor, problem: str) -> None:
         """Use a machine no more that differs from this one."""
         assert actor.facts is not None
         if actor.facts.node_id not in self._refused:
@@ -801,101 +689,5 @@ class RayExecutor:
 
     def _give_up(self, problem: str) -> None:
         """Fail all jobs: there is no station, and none can start."""
-        for job in [each for each in self._jobs.values() if each.ending is None]:
+        for job in [each for each in self._units.jobs.values() if each.ending is None]:
             self._end(job, Failed(job.id, "start", Phase.LOAD, problem))
-
-
-def _answers(calls: Sequence[Any]) -> list[Any]:
-    """What has been answered, or the error of a call."""
-    try:  # one after another would cost this process twice as much
-        return list(ray.get(list(calls)))
-    except RayError:
-        return [_answer(call) for call in calls]
-
-
-def _answer(call: Any) -> Any:
-    try:
-        return ray.get(call)
-    except RayError as error:
-        return error
-
-
-def _source_files(video: Video) -> tuple[SourceFile, ...]:
-    """The files of a video that can be read here; the analysis says what is wrong with others."""
-    found = []
-    for path in (*video.paths, *([video.audio_path] if video.audio_path else [])):
-        with contextlib.suppress(SourceError, OSError):
-            found.append(SourceFile.of(path))
-    return tuple(found)
-
-
-def _finished_parts(folder: Path) -> list[Packed]:
-    """Read the finished segments in a run's folder, of whatever analysis.
-
-    Raises:
-        OutputError: One cannot be read.
-    """
-    stores = part_stores(folder)
-    return [Packed(one.key, number, one.pack(number)) for one in stores for number in one.segments()]
-
-
-def _store(unit: _Unit, reports: Sequence[Report]) -> _Stored:
-    """Write what a station has reported to the disk, and read what it wants."""
-    stored = _Stored()
-    try:
-        for report in reports:
-            _store_one(unit, report, stored)
-    except Exception as error:  # noqa: BLE001 - it fails its job and no other
-        stored.error = error
-    return stored
-
-
-def _store_one(unit: _Unit, report: Report, stored: _Stored) -> None:
-    job = unit.job
-    late = job.finishing and unit.segments is not None  # all parts are here, or removed: the run is published
-    if report.wanted is not None and job.files is not None:
-        job.sent = True
-        path = job.files[report.wanted.file].path
-        with reading_errors(path), path.open("rb") as file:
-            file.seek(report.wanted.offset)
-            stored.pieces.append(file.read(report.wanted.size))
-    if report.files:
-        _clear(job.staging)  # perhaps from a station that was lost
-        job.receiver = RunReceiver(job.staging, report.files)
-    if report.piece is not None and job.receiver is not None:
-        job.receiver.receive(report.piece)
-    if report.part is not None and not late:
-        PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
-    match report.event:
-        case None:
-            pass
-        case Done() if isinstance(job.ending, Stopped | None):
-            if job.receiver is None:
-                raise DamagedRunError("a run has no files")
-            job.receiver.publish(job.folder, job.spec.video)
-            stored.events.append(replace(report.event, run=job.folder.name))
-        case Opened():
-            completed = tuple(PartStore(job.folder, report.event.parts_key).segments())
-            stored.events.append(replace(report.event, completed=completed))
-        case _:
-            stored.events.append(report.event)
-
-
-def _clear(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
-
-
-def _status(actor: _Actor) -> WorkerStatus:
-    unit = actor.unit
-    return WorkerStatus(
-        actor.number,
-        actor.node,
-        None if actor.facts is None else actor.facts.pid,
-        actor.state,
-        None if unit is None else unit.job.id,
-        None if unit is None else unit.segments,
-        since_s=time.monotonic() - actor.since,
-        done_s=actor.done_s,
-        expected_s=actor.expected_s,
-    )

@@ -11,12 +11,12 @@ finish at about the same time.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from analyzer.batch.protocol import JobSpec
 from analyzer.sources.types import MediaKind
 
-__all__ = ["Range", "Spread", "may_spread", "most_nodes", "worth_spreading"]
+__all__ = ["Range", "Spread", "in_order", "may_spread", "most_nodes", "worth_spreading"]
 
 Range = tuple[int, int]
 """Segments, from the first to before the second."""
@@ -39,10 +39,8 @@ def may_spread(spec: JobSpec) -> bool:
         return True
     if video.duration_s is not None:
         return video.duration_s >= LONG_SEGMENTS * settings.segment_s
-    try:
-        return video.paths[0].stat().st_size >= LONG_BYTES
-    except OSError:
-        return False
+    size = video.details.get("size_bytes")
+    return isinstance(size, int) and size >= LONG_BYTES
 
 
 def worth_spreading(spec: JobSpec, expected: int | None, completed: Collection[int]) -> bool:
@@ -85,22 +83,33 @@ class Spread:
     Args:
         expected: Number of segments, as the opened video declares; the last one is not given out.
         completed: Those that are committed already.
-        nodes: The most machines that get segments at a time; None: any number.
+        most_nodes: The most machines that get the video, which must be sent to each; None: it need not be
+            sent, so that any number may work on it.
+        nodes: Those that have it already.
     """
 
-    def __init__(self, expected: int, completed: Iterable[int], *, nodes: int | None = None) -> None:
+    def __init__(
+        self,
+        expected: int,
+        completed: Iterable[int],
+        *,
+        most_nodes: int | None = None,
+        nodes: Iterable[str] = (),
+    ) -> None:
         self._wanted = range(expected - 1)
         self._committed = set(completed)
         self._missing = [segment for segment in self._wanted if segment not in self._committed]
         self._left = len(self._missing)
         self._given: list[Range] = []
         """In the order in which they were given out."""
-        self._most_nodes = nodes
-        self._nodes: set[str] = set()
+        self._failed: set[int] = set()
+        """Segments that ended the process that analyzed them."""
+        self._most_nodes = most_nodes
+        self._nodes = set(nodes)
 
     @property
     def missing(self) -> int:
-        """How many segments nobody has."""
+        """How many segments nobody has, apart from those that failed."""
         return len(self._missing)
 
     @property
@@ -113,17 +122,27 @@ class Spread:
         """Whether all segments but the last are committed."""
         return not self._left
 
+    @property
+    def failed(self) -> int:
+        """How many segments failed and were not committed by another worker."""
+        return len(self._failed - self._committed)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing is left but segments that failed."""
+        return bool(self._left) and not self._missing and not self._given
+
     def next(self, workers: int, node: str = "") -> Range | None:
         """Give out a range.
 
         Args:
             workers: How many this video can expect: all, divided by the number of videos being spread.
-            node: The machine that has an idle worker.
+            node: The machine that has an idle worker; see `in_order`.
 
         Returns:
-            Segments that nobody has; None: there are none, or none for this machine.
+            Segments that nobody has; None: there are none.
         """
-        if not self._missing or not self._is_welcome(node):
+        if not self._missing:
             return None
         most = max(1, math.ceil(len(self._missing) / (_ROUNDS * max(1, workers))))
         count = 1
@@ -144,16 +163,32 @@ class Spread:
         Returns:
             What is not committed of a range that was given out once; None: there is none.
         """
-        if self._missing or not self._is_welcome(node):
+        if self._missing:
             return None
         for first, stop in self._given:
             left = [segment for segment in range(first, stop) if segment not in self._committed]
             if left and sum(one[0] <= left[0] < one[1] for one in self._given) == 1:
-                return self._give((left[0], left[-1] + 1), node)
+                end = min((segment for segment in left if segment in self._failed), default=left[-1] + 1)
+                if left[0] < end:
+                    return self._give((left[0], end), node)
         return None
 
-    def _is_welcome(self, node: str) -> bool:
-        return self._most_nodes is None or node in self._nodes or len(self._nodes) < self._most_nodes
+    def takes(self, node: str, *, others_wait: bool) -> bool:
+        """Whether a machine that does not have the video yet may get it.
+
+        A second copy of it pays only for machines that would be idle, and never for too many.
+
+        Args:
+            node: The machine.
+            others_wait: Whether there are as many videos as workers.
+        """
+        if self._most_nodes is None or node in self._nodes or not self._nodes:
+            return True
+        return not others_wait and len(self._nodes) < self._most_nodes
+
+    def is_near(self, node: str) -> bool:
+        """Whether a machine has the video, or sees it without its being sent."""
+        return self._most_nodes is None or node in self._nodes
 
     def _give(self, given: Range, node: str) -> Range:
         self._given.append(given)
@@ -183,11 +218,30 @@ class Spread:
         """
         self._given.remove(given)
         left = [segment for segment in range(*given) if segment not in self._committed]
-        free = [one for one in left if not any(first <= one < stop for first, stop in self._given)]
+        free = [
+            segment
+            for segment in left
+            if segment not in self._failed and not any(first <= segment < stop for first, stop in self._given)
+        ]
         self._missing = sorted({*self._missing, *free})
         return len(left)
 
-    def idle(self, nodes: Collection[str]) -> None:
+    def crashed(self, given: Range) -> int | None:
+        """Note that the process which analyzed a range has died, or was ended.
+
+        Segments are analyzed in order, so the first one that is not committed is held to be the cause. It is
+        not given out again; the others are.
+
+        Returns:
+            That segment; None: all were committed.
+        """
+        failed = next((segment for segment in range(*given) if segment not in self._committed), None)
+        if failed is not None:
+            self._failed.add(failed)
+        self.ended(given)
+        return failed
+
+    def note_idle(self, nodes: Collection[str]) -> None:
         """Note which machines have idle workers: while nothing is in work, these replace busy ones."""
         if not self._given and self._nodes.isdisjoint(nodes):
             self._nodes.clear()
@@ -195,3 +249,19 @@ class Spread:
     def node_lost(self, node: str) -> None:
         """Note that a machine is gone, so that another one may take its place; its ranges end by `ended`."""
         self._nodes.discard(node)
+
+
+def in_order(spreads: Sequence[Spread], node: str, *, others_wait: bool) -> list[Spread]:
+    """Order videos by what is best for an idle worker: those first that need not be sent to its machine.
+
+    Args:
+        spreads: In the order of their submission.
+        node: The machine.
+        others_wait: As in `Spread.takes`.
+
+    Returns:
+        Those of which it may get segments.
+    """
+    near = [one for one in spreads if one.is_near(node)]
+    far = [one for one in spreads if not one.is_near(node) and one.takes(node, others_wait=others_wait)]
+    return near + far

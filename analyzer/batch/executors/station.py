@@ -36,7 +36,6 @@ from analyzer.batch.protocol import (
     Opened,
     Progress,
     Segment,
-    SegmentsDone,
     Stopped,
     decode_command,
 )
@@ -49,7 +48,18 @@ from analyzer.settings import Settings
 from analyzer.util.atomic import output_errors
 from analyzer.util.locks import file_lock, is_locked
 
-__all__ = ["Assignment", "Facts", "Packed", "Report", "Station", "facts", "models_hash_here", "versions"]
+__all__ = [
+    "Assignment",
+    "Facts",
+    "Packed",
+    "Report",
+    "Station",
+    "facts",
+    "files_folder",
+    "models_hash_here",
+    "scratch_folder",
+    "versions",
+]
 
 _MOST_BYTES = 32 * 2**20
 """The most that waits for the batch to fetch it, and the most that one answer holds, apart from one item."""
@@ -165,7 +175,7 @@ class Station:
         self._held = contextlib.ExitStack()
         self._problem: str | None = None
         try:
-            self._folder = self._held.enter_context(_scratch_folder(scratch))
+            self._folder = self._held.enter_context(scratch_folder(scratch))
         except OutputError as error:  # an actor that cannot be made does not say why
             self._problem = str(error)
         self._commands: SimpleQueue[tuple[int, JobSpec | None]] = SimpleQueue()
@@ -178,11 +188,11 @@ class Station:
         self._run, self._key = Path(), ""
         self._pieces: SimpleQueue[tuple[int, bytes]] = SimpleQueue()
         """With the numbers of the assignments that want them."""
-        self._copies: dict[Path, Path] = {}
-        """Of files of a job, by their paths on the batch's machine."""
-        self._copies_of = 0
-        """The job's id."""
-        self._copies_held = contextlib.ExitStack()
+        self._copies: dict[int, dict[Path, Path]] = {}
+        """Of files of jobs, by the ids of these and their paths on the batch's machine."""
+        self._held_copies: dict[int, contextlib.ExitStack] = {}
+        self._whole = False
+        """Whether what was begun last is a whole job, not some segments of one."""
         self._fetching: threading.Thread | None = None
         self._closed = False
         # The system kills a process when the thread that started it ends, so that thread must not.
@@ -192,12 +202,15 @@ class Station:
         """Return where the station is, and what it runs on."""
         return replace(facts(), problem=self._problem)
 
-    def submit(self, assignment: Assignment, parts: Sequence[Packed]) -> str | None:
+    def submit(
+        self, assignment: Assignment, parts: Sequence[Packed], run: Sequence[Piece] = ()
+    ) -> str | None:
         """Begin a job; the station has none.
 
         Args:
             assignment: The job.
             parts: Its finished segments.
+            run: The files of its run, if only the annotated video is missing.
 
         Returns:
             Why this machine cannot run it; None: it runs.
@@ -206,13 +219,11 @@ class Station:
         assert isinstance(spec, JobSpec)
         if (here := models_hash_here(spec.settings)) != assignment.models:
             return f"has other models ({here}) than the batch's machine ({assignment.models})"
-        if self._copies_of != spec.job_id:
-            self._release()
-            self._copies_of = spec.job_id
+        copies = self._copies.get(spec.job_id, {})
         absent = [
             file
             for file in assignment.files
-            if file.path not in self._copies and (assignment.delivery == "send" or not found_here(file))
+            if file.path not in copies and (assignment.delivery == "send" or not found_here(file))
         ]
         if absent and assignment.delivery == "shared":
             node, path = platform.node(), absent[0].path
@@ -222,7 +233,7 @@ class Station:
         spec = replace(spec, out=self._folder / "out")
         try:
             with output_errors(self._folder, option=SCRATCH_OPTION):
-                self._lay_out(assignment, spec, parts)
+                self._lay_out(assignment, spec, parts, run)
                 if not absent:
                     self._start(assignment.number, spec)
         except OutputError as error:
@@ -233,19 +244,25 @@ class Station:
             self._fetching.start()
         return None
 
-    def _lay_out(self, assignment: Assignment, spec: JobSpec, parts: Sequence[Packed]) -> None:
+    def _lay_out(
+        self, assignment: Assignment, spec: JobSpec, parts: Sequence[Packed], run: Sequence[Piece]
+    ) -> None:
         """Make the run's folder, with what is finished of it."""
         shutil.rmtree(spec.out, ignore_errors=True)
-        run = self._run = spec.out / run_name(spec.video.title, spec.video.video_id)
-        run.mkdir(parents=True)
+        folder = self._run = spec.out / run_name(spec.video.title, spec.video.video_id)
+        folder.mkdir(parents=True)
         for part in parts:
-            PartStore(run, part.key).unpack(part.content, part.segment)
+            PartStore(folder, part.key).unpack(part.content, part.segment)
+        for piece in run:
+            (folder / piece.name).parent.mkdir(exist_ok=True)
+            with (folder / piece.name).open("ab") as file:
+                file.write(piece.content)
         if assignment.corrections is not None:
-            (run / CORRECTIONS_FILE).write_bytes(assignment.corrections)
+            (folder / CORRECTIONS_FILE).write_bytes(assignment.corrections)
 
     def _start(self, number: int, spec: JobSpec) -> None:
         """Begin a job whose files are on this machine."""
-        video, copies = spec.video, self._copies
+        video, copies = spec.video, self._copies.get(spec.job_id, {})
         if video.fetched and spec.settings.keep_download:  # the analysis moves them away
             kept = self._folder / "out" / "download"
             with output_errors(kept, option=SCRATCH_OPTION):
@@ -278,7 +295,7 @@ class Station:
                 copies = {
                     file.path: stack.enter_context(
                         provided(
-                            self._folder.parent / "files",
+                            files_folder(self._folder),
                             file,
                             functools.partial(receive, assignment.files.index(file)),
                             is_cancelled,
@@ -286,7 +303,8 @@ class Station:
                     )
                     for file in absent
                 }
-                self._copies, self._copies_held = copies, stack.pop_all()
+                self._copies[spec.job_id] = self._copies.get(spec.job_id, {}) | copies
+                self._held_copies.setdefault(spec.job_id, contextlib.ExitStack()).push(stack.pop_all())
                 self._start(number, spec)
             except StoppedError:
                 self._reports.put(Report(Stopped(spec.job_id)), 0)
@@ -297,12 +315,9 @@ class Station:
 
     def release(self, job_id: int) -> None:
         """Keep the files of a job no longer."""
-        if job_id == self._copies_of:
-            self._release()
-
-    def _release(self) -> None:
-        self._copies_of, self._copies = 0, {}
-        self._copies_held.close()
+        self._copies.pop(job_id, None)
+        if (held := self._held_copies.pop(job_id, None)) is not None:
+            held.close()
 
     def give(self, number: int, piece: bytes) -> None:
         """Receive what was `Report.wanted`, perhaps by an assignment that has ended: Ray keeps no order."""
@@ -331,7 +346,8 @@ class Station:
         try:
             self._held.close()  # which the other thread may notice in the middle of something
         finally:
-            self._release()
+            for job_id in list(self._held_copies):
+                self.release(job_id)
 
     # -- in a thread of its own
 
@@ -358,7 +374,7 @@ class Station:
                     self._report(Stopped(spec.job_id))
                 else:
                     # A process may get several units of one job, of which one was canceled.
-                    self._job_id = spec.job_id
+                    self._job_id, self._whole = spec.job_id, spec.segments is None
                     executor.submit(replace(spec, job_id=number))
                 number, spec = self._commands.get_nowait()
 
@@ -380,8 +396,8 @@ class Station:
                     self._reports.put(Report(piece=piece), len(piece.content))
         if isinstance(event, FINAL):
             shutil.rmtree(out, ignore_errors=True)
-            if not isinstance(event, SegmentsDone):  # perhaps there are more segments for this machine
-                self._release()
+            if self._whole:  # else there may be more segments for this machine
+                self.release(event.job_id)
         self._reports.put(Report(event, part), len(part.content) if part else 0)
 
 
@@ -437,8 +453,11 @@ class _Reports:
 
 
 @contextlib.contextmanager
-def _scratch_folder(parent: str | None) -> Iterator[Path]:
+def scratch_folder(parent: str | None) -> Iterator[Path]:
     """Give a new folder that only its owner can read, and remove those whose holders are dead.
+
+    Args:
+        parent: Where; None: in the system's temporary folder.
 
     Raises:
         OutputError: It cannot be made there.
@@ -459,6 +478,11 @@ def _scratch_folder(parent: str | None) -> Iterator[Path]:
             ) from error
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
+
+
+def files_folder(scratch: Path) -> Path:
+    """Return the folder of source files that a scratch folder shares with the others of its machine."""
+    return scratch.parent / "files"
 
 
 def _sweep(root: Path) -> None:

@@ -168,7 +168,7 @@ function timelineSeries() {
     known.push({ words: "age unknown", values: line.ages.unknown, color: colors["unknown-fill"], edge: colors.unknown, pattern: genderPattern("unknown"), sign: "unknown" });
     return known.filter(({ values }) => values && values.some((v) => v > 0));
   }
-  return [["female", data.genders.female, line.female], ["male", data.genders.male, line.male], ["unknown", "gender unknown", line.unknown_gender]]
+  return [["female", "female", line.female], ["male", "male", line.male], ["unknown", "gender unknown", line.unknown_gender]]
     .map(([gender, words, values]) => ({ words, values, color: genderFill(gender), edge: genderEdge(gender), pattern: genderPattern(gender), sign: gender }))
     .filter(({ values }) => values && values.some((v) => v > 0));
 }
@@ -197,7 +197,7 @@ if (line) figures.timeline = (width) => {
 const people = single ? data.people || [] : [];
 if (line && people.length) figures.people = (width) => {
   const genders = ["female", "male", "unknown"].filter((g) => people.some((p) => p.gender === g));
-  legend("legend-people", genders.map((g) => ({ words: g === "unknown" ? "gender unknown" : data.genders[g], color: genderFill(g), sign: g })));
+  legend("legend-people", genders.map((g) => ({ words: g === "unknown" ? "gender unknown" : g, color: genderFill(g), sign: g })));
   const traces = genders.map((gender) => {
     const bars = people.flatMap((person, row) => person.gender === gender ? person.spans.map(([start, end]) => ({ person, row, start, end })) : []);
     return {

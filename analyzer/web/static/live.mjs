@@ -11,8 +11,7 @@ const HEARTBEAT_MS = 10000;
 /** Widths of the frames that are sent; narrower ones while answers are late. */
 const WIDTHS = [640, 480, 320];
 const LATE_MS = 300;
-const WORDS = { female: "woman", male: "man", unknown: "not stated" };
-const MANY = { female: "women", male: "men", unknown: "not stated" };
+const GENDERS = ["female", "male", "unknown"];
 const LABEL_PX = 13;
 
 let socket = null;
@@ -157,17 +156,16 @@ function found(message) {
   by("now").textContent = message.faces.length;
   const people = message.people;
   by("total").textContent = people.female + people.male + people.unknown;
-  by("split").textContent = Object.keys(MANY).filter((gender) => people[gender]).map((gender) => `${people[gender]} ${(people[gender] === 1 ? WORDS : MANY)[gender]}`).join(" · ");
+  by("split").textContent = GENDERS.filter((gender) => people[gender]).map((gender) => `${people[gender]} ${gender}`).join(" · ");
   const each = latencies.length ? ` · ${Math.round(median(latencies))} ms from camera to boxes` : "";
   by("state").textContent = `${(answers.length / Math.min(3, Math.max(0.1, (now - answers[0]) / 1000 + 0.001))).toFixed(1)} frames a second${each}`;
-  const rows = message.faces.map((face) => element("tr", {}, element("th", { scope: "row" }, `${face.person + 1}`), element("td", {}, WORDS[face.gender]), element("td", {}, face.age === null ? "–" : `about ${face.age}`)));
+  const rows = message.faces.map((face) => element("tr", {}, element("th", { scope: "row" }, `${face.person + 1}`), element("td", {}, face.gender), element("td", {}, face.age === null ? "–" : `about ${face.age}`)));
   document.querySelector("#faces tbody").replaceChildren(...rows);
   chart();
 }
 
 function caption(face) {
-  const age = face.age === null ? "" : `${face.age}`;
-  return [`${face.person + 1}`, face.gender === "unknown" ? "" : WORDS[face.gender], age].filter(Boolean).join(" · ");
+  return `#${face.person + 1} ${face.text}`;
 }
 
 function draw(message) {
@@ -212,12 +210,12 @@ function chart() {
   for (const one of history) {
     const column = columns[Math.min(steps - 1, Math.floor(((one.time - last + span) / span) * steps))];
     column.samples += 1;
-    for (const gender of Object.keys(MANY)) column[gender] += one[gender];
+    for (const gender of GENDERS) column[gender] += one[gender];
   }
   const means = [];
   for (const one of columns) {
     const before = means.at(-1) ?? { female: 0, male: 0, unknown: 0 }; // what was seen last holds until the next answer
-    means.push(one.samples ? Object.fromEntries(Object.keys(MANY).map((gender) => [gender, one[gender] / one.samples])) : before);
+    means.push(one.samples ? Object.fromEntries(GENDERS.map((gender) => [gender, one[gender] / one.samples])) : before);
   }
   const top = Math.max(2, ...means.map((one) => one.female + one.male + one.unknown));
   const svg = by("chart");
@@ -225,7 +223,7 @@ function chart() {
   const bars = [];
   means.forEach((one, index) => {
     let y = 160;
-    for (const gender of Object.keys(MANY)) {
+    for (const gender of GENDERS) {
       if (!one[gender]) continue;
       const height = (one[gender] / top) * 150;
       y -= height;
@@ -237,7 +235,7 @@ function chart() {
   svg.replaceChildren(...bars);
   by("from").textContent = `${clock(span)} ago`;
   const now = means.at(-1);
-  svg.setAttribute("aria-label", `Faces on screen in the last ${clock(span)}; now ${Object.keys(MANY).map((gender) => `${Math.round(now[gender])} ${MANY[gender]}`).join(", ")}`);
+  svg.setAttribute("aria-label", `Faces on screen in the last ${clock(span)}; now ${GENDERS.map((gender) => `${Math.round(now[gender])} ${gender}`).join(", ")}`);
 }
 
 function release() {

@@ -6,7 +6,7 @@ import { api, clock, element, say } from "./common.mjs";
 const $ = (id) => document.getElementById(id);
 const root = $("review"), run = root.dataset.run, gallery = $("gallery"), pictures = gallery.dataset.media === "yes";
 const base = `/api/runs/${run}`;
-const CROPS = 3, GENDER_WORDS = { female: "female", male: "male", unknown: "unknown" };
+const CROPS = 3;
 
 const state = {
   view: null,             // what the server said last
@@ -90,7 +90,7 @@ function card(person) {
 
 function fill(item, person) {
   const box = item.firstElementChild, mine = suggestionsOf(person.person_id);
-  const facts = [`perceived ${GENDER_WORDS[person.gender]}, age ${person.age_text}`, `on screen ${person.on_screen_text}`];
+  const facts = [`perceived ${person.gender}, age ${person.age_text}`, `on screen ${person.on_screen_text}`];
   const what = JSON.stringify([person, mine, state.selected.has(person.person_id), person.waiting]);
   if (drawn.get(person.person_id) !== what) {
     drawn.set(person.person_id, what);

@@ -1,0 +1,81 @@
+"""What the driver of a cluster decides: a test double in place of Ray; the analyzing processes are real."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analyzer.batch.config import Retry, jobs_of
+from analyzer.batch.executors import ray as ray_module
+from analyzer.batch.executors.base import WorkerState
+from analyzer.batch.executors.local import LocalExecutor
+from analyzer.batch.ledger import Ledger
+from analyzer.batch.protocol import Done
+from analyzer.batch.scheduler import Scheduler
+from analyzer.runs.transfer import RunReceiver
+from analyzer.settings import Settings
+from testkit.media import numbered, write_video
+from testkit.ray_double import executor_without_ray
+from tests.batch_faults import POISON, SEGMENTS, acts, marked, poisoned
+from tests.test_batch_executors import ended, job, until
+
+
+@pytest.fixture(scope="module")
+def slow_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video that takes some seconds, in `SEGMENTS` segments."""
+    path = write_video(tmp_path_factory.mktemp("slow") / "slow.mp4", numbered(5), fps=5)
+    path.write_bytes(marked(path, "slow"))
+    return path
+
+
+def test_a_segment_that_ends_its_process_costs_no_other_and_fails_as_on_one_machine(
+    slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another attempt follows when all others are done; attempts that get nowhere are counted."""
+    found = []
+    on_two = executor_without_ray(monkeypatch, tmp_path / "scratch", "a", "b", prepare=poisoned)
+    for name, executor in (("ray", on_two), ("local", LocalExecutor(1, 1, prepare=poisoned))):
+        known = {"out": tmp_path / name, "report": (), "retry": Retry(base_s=1, cap_s=1, patience_s=60)}
+        jobs = jobs_of([str(slow_file)], Settings(video=False), **known)
+        with contextlib.closing(executor):
+            outcome = Scheduler(jobs, executor).run()
+        assert (outcome.abandoned, outcome.failed, outcome.done) == (1, 0, 0)
+        with Ledger(jobs.ledger, read_only=True) as ledger:
+            history = ledger.history(1)
+        columns = "state", "error_kind", "error", "attempts", "consecutive_failures"
+        found.append([history[column] for column in columns])
+        logged = [json.loads(line) for line in jobs.log.read_text().splitlines()]
+        if name == "ray":
+            first = next(number for number, one in enumerate(logged) if one["event"] == "failed")
+            done = [one["segment"] for one in logged[:first] if one["event"] == "segment_committed"]
+            assert sorted(done) == [one for one in range(SEGMENTS - 1) if one != POISON], (
+                "others are not lost"
+            )
+            warned = next(one for one in logged if one["event"] == "logged")
+            assert "SIGSEGV" in warned["message"] and warned["node"]
+    assert found[0] == found[1] and found[0][:2] == ["abandoned", "crash"]
+
+
+def test_a_cancel_waits_for_a_run_that_is_being_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the disk takes."""
+    executor = executor_without_ray(monkeypatch, tmp_path / "scratch", "a", prepare=acts)
+    spec, published = job(tmp_path / "out"), RunReceiver.publish
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        executor.cancel(spec.job_id)
+        time.sleep(2 * ray_module._CANCEL_S)
+        return published(*arguments, **options)
+
+    monkeypatch.setattr(RunReceiver, "publish", slowly)
+    with contextlib.closing(executor):
+        executor.submit(spec)
+        done = until(executor, lambda events: ended(events, spec))[-1]
+        assert executor.workers()[0].state is WorkerState.IDLE, "it goes on"
+    assert isinstance(done, Done) and (tmp_path / "out" / done.run / "run.json").exists()
