@@ -134,7 +134,7 @@ def test_a_channel_is_entered_in_few_transactions(tmp_path: Path, monkeypatch: p
     assert verbs(seen)["COMMIT"] == verbs(seen)["BEGIN"] <= 6
 
 
-def test_listing_again_writes_nothing_and_asks_once_for_each_video(tmp_path: Path) -> None:
+def test_listing_again_writes_nothing_and_asks_once(tmp_path: Path) -> None:
     name = "https://www.youtube.com/@a/300"
     with opened(tmp_path, name) as (context, _):
         list_all(context)
@@ -143,7 +143,40 @@ def test_listing_again_writes_nothing_and_asks_once_for_each_video(tmp_path: Pat
     with opened(tmp_path, name) as (context, seen):
         assert len(list_all(context)) == 0
     assert verbs(seen).keys() <= {"SELECT", "PRAGMA"}
-    assert verbs(seen)["SELECT"] <= 300 + 5
+    assert verbs(seen)["SELECT"] <= 6
+
+
+OVER = {"done": True, "abandoned": True, "duplicate": True, "canceled": True}
+"""All others are looked at again."""
+
+
+def enter(ledger: Ledger, work: int, how: str) -> None:
+    if how == "done":
+        ledger.done(work, ledger.path.parent / f"run {work}", {"video_id": str(work), "counts": COUNTS})
+    elif how in ("failed", "abandoned"):
+        ledger.fail(work, "network", "no", next_try=5.0 if how == "failed" else None)
+    elif how != "new":
+        ledger.skip(work, "a reason", how)
+
+
+@pytest.mark.parametrize("listed_by", ["the same channel", "another"])
+def test_a_plan_and_a_run_agree_on_what_is_over(tmp_path: Path, listed_by: str) -> None:
+    """Whichever source has brought a video into the ledger."""
+    states = (*OVER, "new", "failed", "filter", "replaced", "settings", "gone")
+    source = f"https://www.youtube.com/@a/{len(states)}"
+    first = source if listed_by == "the same channel" else f"https://www.youtube.com/@a/0{len(states)}"
+    with opened(tmp_path, first) as (context, _):
+        list_all(context)
+        for id, how in enumerate(states, 1):
+            enter(context.ledger, id, how)
+    plan = Plan()
+    found = list(planned(jobs(tmp_path, source), plan, fetchers=fetchers))
+    due = [number for number, how in enumerate(states, 1) if how not in OVER]
+    assert [one.title for one in found if isinstance(one, Planned)] == [f"Title {id - 1}" for id in due]
+    assert (plan.videos, plan.known) == (len(due), len(OVER))
+    with opened(tmp_path, source) as (context, _):
+        queue = list_all(context)
+        assert sorted(id for id in range(1, len(states) + 1) if id in queue) == due
 
 
 def test_the_work_of_other_sources_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,6 +368,7 @@ def test_no_statement_reads_all_rows_to_find_a_few(tmp_path: Path) -> None:
         ledger._db.set_trace_callback(seen.append)
         ledger.add(listed(path, "b"))
         ledger.known_of(["a", "b"], "s", "m")
+        assert ledger.over("https://lists.test/c", "s", "m") == {}
         ledger.find("a", "s", "m")
         ledger.begin(work.id, VERSIONS)
         ledger.describe(work.id, video_id="a")

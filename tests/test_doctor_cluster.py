@@ -75,6 +75,14 @@ def test_there_must_be_room_for_workers(
     assert check.state == state and found in check.found and fix in check.fix and bool(check.fix) == bool(fix)
 
 
+def test_a_driver_of_many_workers_opens_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_cluster, "_open_files", lambda: 1024)
+    assert _workers(RAY, [node(400, memory=1e12)]).check("workers").state == "ok"
+    check = _workers(RAY, [node(800, memory=1e12)]).check("workers")
+    assert check.state == "warning" and "driver of 400 workers may need 1,800 open files" in check.found
+    assert "1,024" in check.found and "hard limit" in check.fix
+
+
 @pytest.mark.parametrize(
     ("changes", "state", "found", "fix"),
     [

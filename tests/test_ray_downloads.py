@@ -291,7 +291,7 @@ def test_a_video_whose_machine_is_lost_is_downloaded_again(
         assert Scheduler(jobs, executor, on_event=on_event).run().done == 1
     assert killed and len(faults.events(jobs.out, "downloaded")) == 2
     (moved,) = faults.events(jobs.out, "moved")
-    assert "which had downloaded it, was lost" in moved["reason"]
+    assert "which had downloaded it, was lost: its process ended unexpectedly" in moved["reason"]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from analyzer.batch.executors import ray as ray_module
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.ledger import Ledger
-from analyzer.batch.protocol import Done
+from analyzer.batch.protocol import Done, JobEvent, Opened, Resources, Segment
 from analyzer.batch.scheduler import Scheduler
+from analyzer.cli.batch_commands import _code
+from analyzer.cli.options import TEMPORARY
 from analyzer.runs.transfer import RunReceiver
 from analyzer.settings import Settings
+from analyzer.vision.selection import models_hash
 from testkit.media import numbered, write_video
 from testkit.ray_double import executor_without_ray
-from tests.batch_faults import POISON, SEGMENTS, acts, marked, poisoned
+from tests.batch_faults import POISON, SEGMENTS, acts, marked, poisoned, without_models
 from tests.test_batch_executors import ended, job, until
 
 
@@ -79,3 +83,62 @@ def test_a_cancel_waits_for_a_run_that_is_being_published(
         done = until(executor, lambda events: ended(events, spec))[-1]
         assert executor.workers()[0].state is WorkerState.IDLE, "it goes on"
     assert isinstance(done, Done) and (tmp_path / "out" / done.run / "run.json").exists()
+
+
+def test_a_cluster_that_is_lost_ends_the_batch_run_as_it_should(
+    slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its outcome in the log and the ledger; the same command continues."""
+    jobs = jobs_of([str(slow_file)], Settings(video=False), out=tmp_path / "out", report=())
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise ConnectionError("GCS is not available")
+
+    def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
+        if name == "segment_committed":
+            monkeypatch.setattr(ray_module.ray, "wait", fail)
+
+    executor = executor_without_ray(monkeypatch, tmp_path / "scratch", "a", prepare=without_models)
+    with contextlib.closing(executor):
+        outcome = Scheduler(jobs, executor, on_event=on_event).run()
+    assert outcome.reason == "cluster" and "GCS is not available" in (outcome.error or "")
+    assert outcome.left == 1
+    assert _code(outcome, [], 1) == TEMPORARY
+    *_, last = (json.loads(line) for line in jobs.log.read_text().splitlines())
+    assert (last["event"], last["reason"]) == ("batch_ended", "cluster")
+    executor = executor_without_ray(monkeypatch, tmp_path / "scratch", "a", prepare=without_models)
+    with contextlib.closing(executor):
+        assert Scheduler(jobs, executor).run().done == 1
+    with Ledger(jobs.ledger, read_only=True) as ledger:
+        history = ledger.history(1)
+    assert [one["outcome"] for one in history["attempts_list"]] == ["stopped", "done"]
+
+
+def test_of_a_run_without_its_annotated_video_only_that_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on one machine, though the station has no files but those that it is sent."""
+    settings = Settings(fps=2, segment_s=2, threads=1)
+    path = write_video(tmp_path / "talk.mp4", numbered(20), fps=5)
+    spec = job(tmp_path / "out", resources=Resources(workers=2))
+    hashes = {"settings_hash": settings.result_hash(), "models_hash": models_hash(settings)}
+    spec = replace(spec, settings=settings, video=replace(spec.video, paths=(path,)), **hashes)
+    found: list[list[JobEvent]] = []
+    for _ in range(2):
+        executor = executor_without_ray(monkeypatch, tmp_path / "scratch", "a", "b")
+        with contextlib.closing(executor):
+            executor.submit(spec)
+            found.append(until(executor, lambda events: ended(events, spec)))
+        done = found[-1][-1]
+        assert isinstance(done, Done) and done.facts.video_error is None
+        run = spec.out / done.run
+        assert (run / "annotated.mp4").stat().st_size > 0
+        if len(found) == 1:
+            tables = {each.name: each.read_bytes() for each in run.glob("*.parquet")}
+            info = json.loads((run / "run.json").read_bytes())
+            (run / "annotated.mp4").unlink()
+            info |= {"annotated": {"file": None, "error": "interrupted"} | hashes} | dict.fromkeys(hashes)
+            (run / "run.json").write_text(json.dumps(info))
+    assert any(isinstance(event, Segment) for event in found[0])
+    assert not any(isinstance(event, Opened | Segment) for event in found[1]), "nothing is analyzed again"
+    assert tables and {each.name: each.read_bytes() for each in run.glob("*.parquet")} == tables

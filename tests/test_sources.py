@@ -24,10 +24,12 @@ import duckdb
 import pandas as pd
 import pytest
 from _pytest.mark import ParameterSet
+from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import ExtractorError, GeoRestrictedError, UserNotLive
 
 from analyzer.errors import OutputError, SourceError, SourceErrorKind, StoppedError
 from analyzer.settings import Settings
+from analyzer.sources import ytdlp
 from analyzer.sources.formats import choose_formats
 from analyzer.sources.local import _local_id
 from analyzer.sources.resolve import Fetcher
@@ -104,7 +106,7 @@ def refused(source: str, folder: Path, *extractors: Any, **settings: Any) -> Sou
 
 def check_message(error: SourceError) -> SourceError:
     message = str(error)
-    assert re.fullmatch(r"[A-Z][^\n\r\x1b]+ \(yt-dlp \d{4}\.\d\d\.\d\d[\d.]*\)", message), message
+    assert re.fullmatch(r"\w[^\n\r\x1b]+ \(yt-dlp \d{4}\.\d\d\.\d\d[\d.]*\)", message), message
     assert len(message) < 400
     for rubbish in ("ERROR", "report this", "caused by", "Traceback", "--cookies", "http://"):
         assert rubbish not in message
@@ -335,7 +337,7 @@ def test_no_reader_takes_an_id_for_a_number(tmp_path: Path) -> None:
     names = ["-abc", "1e10", "0x10", "inf", "nan", "007", "2026-11-24", "12:30", "true", "=1+1", "@x", "+49"]
     ids = {_local_id(one) for one in hashes} | {web_id("https://example.org/1")}
     item = Item("https://example.org/1", MediaKind.VIDEO)
-    ids |= {video_id_of(item, {"extractor_key": "Youtube", "id": name}) for name in names}
+    ids |= {video_id_of(item, "Youtube", name) for name in names}
     # A spreadsheet takes what begins with a sign for a formula, and a month with a number for a date.
     months = {name.lower() for names in (calendar.month_name, calendar.month_abbr) for name in names}
     words = {one.partition("-")[0] for one in ids}
@@ -978,6 +980,88 @@ def test_ten_thousand_identities() -> None:
     assert [made.identify(item) for item in items] == [made.identify(item) for item in plain]
     assert len({made.identify(item) for item in unknown}) == 1000
     assert time.process_time() - began < 10  # 2 s here; 100 s if the list were read each time
+
+
+def pages(server: Server, count: int) -> Any:
+    """An extractor of a list with pages of 30 entries, each of which is a request."""
+
+    class PagesIE(InfoExtractor):  # type: ignore[misc]
+        _VALID_URL = r"https?://pages\.test/(?P<id>.+)"
+
+        def _real_extract(self, url: str) -> Any:
+            def entries() -> Iterator[Any]:
+                for page in range(count):
+                    self._download_webpage(server.url(f"/{page}"), None)
+                    for number in range(30 * page, 30 * page + 30):
+                        yield {"_type": "url", "url": f"https://youtu.be/{number:011}", "ie_key": "Youtube"}
+
+            return self.playlist_result(entries(), "list")
+
+    for page in range(count):
+        server.add(f"/{page}", b"a page", "text/html")
+    return PagesIE
+
+
+def test_a_long_list_needs_few_threads(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread for each entry would cost far more than the entry."""
+    jobs: list[Any] = []
+    whole = ytdlp.WatchedJob
+    monkeypatch.setattr(ytdlp, "WatchedJob", lambda *given: jobs.append(given) or whole(*given))
+    monkeypatch.setattr(ytdlp, "POLL_S", 60.0)  # anything may take long on a busy machine
+    items = list(fetcher(pages(server, 8), playlist=True).resolve("https://pages.test/list"))
+    assert [item.source[-3:] for item in items] == [f"{number:03}" for number in range(240)]
+    assert server.requests == [f"/{page}" for page in range(8)]
+    assert len(jobs) <= 20  # 1, 2, 4, ..., then one for each page
+
+
+@pytest.mark.parametrize(("limit", "requests"), [(1, 1), (30, 1), (31, 2), (45, 2), (60, 2)])
+def test_a_list_is_not_read_beyond_the_limit(server: Server, limit: int, requests: int) -> None:
+    made = fetcher(pages(server, 8), playlist=True, limit=limit)
+    assert len(list(made.resolve("https://pages.test/list"))) == limit
+    assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 7, 29, 40, 100])
+def test_who_stops_early_has_asked_for_one_page_too_many_at_most(server: Server, wanted: int) -> None:
+    made = fetcher(pages(server, 8), playlist=True)
+    items = made.resolve("https://pages.test/list")
+    assert len(list(itertools.islice(items, wanted))) == wanted
+    items.close()  # type: ignore[attr-defined]
+    needed = 1 + (wanted - 1) // 30
+    assert needed <= len(server.requests) <= needed + (wanted > 7)
+
+
+@pytest.mark.parametrize("good", [0, 1, 5, 100])
+def test_entries_before_a_failure_are_listed(good: int) -> None:
+    def entries() -> Iterator[Any]:
+        for number in range(good):
+            yield {"_type": "url", "url": f"https://scripted.test/{number}", "ie_key": "Scripted"}
+        raise ExtractorError("broken")
+
+    site = scripted(list=lambda name: {"_type": "playlist", "id": name, "entries": entries()})
+    *items, last = fetcher(site, playlist=True).resolve("https://scripted.test/list")
+    assert [item.source for item in items] == [f"https://scripted.test/{number}" for number in range(good)]
+    assert not any(item.error for item in items)
+    assert last.list_broke and last.source == f"https://scripted.test/list#{good + 1}"
+
+
+def test_a_listed_video_has_the_identity_of_its_address() -> None:
+    """What a channel lists, with all that it says, and what somebody pastes."""
+    ids = ["dQw4w9WgXcQ", "-_-_-_-_-_-", "a-----b____"]
+    entries = [
+        {
+            **{"_type": "url", "ie_key": "Youtube", "id": id, "title": f"Title {id}", "duration": 60.0},
+            **{"url": f"https://www.youtube.com/{path}{id}", "upload_date": "20240229", "thumbnails": [{}]},
+        }
+        for id, path in itertools.product(ids, ("watch?v=", "shorts/"))
+    ]
+    site = scripted(list={"_type": "playlist", "entries": entries})
+    made = fetcher(site, playlist=True)
+    items = list(made.resolve("https://scripted.test/list"))
+    expected = [f"youtube-{entry['id']}" for entry in entries]
+    assert [made.identify(item) for item in items] == expected
+    assert [made.identify(Item(item.source, item.kind)) for item in items] == expected
+    assert [made.identify(Item(f"https://youtu.be/{id}?t=3", MediaKind.VIDEO)) for id in ids] == expected[::2]
 
 
 def test_entries_without_anything_have_an_identity() -> None:

@@ -51,6 +51,7 @@ __all__ = [
     "Work",
     "WorkerRow",
     "health",
+    "is_over",
     "is_running",
     "lock_ledger",
 ]
@@ -95,6 +96,8 @@ FINAL = (State.DONE, State.SKIPPED, State.ABANDONED)
 """States in which a video needs no more work."""
 RUNNING = (State.DOWNLOADING, State.DOWNLOADED, State.ANALYZING)
 _UNFINISHED = tuple(state for state in State if state not in FINAL)
+_REOPENED = ("filter", "replaced", "settings", "gone")
+"""Kinds of skipped videos that are queued again once the reason no longer applies."""
 
 _MIGRATIONS = (
     # 1
@@ -223,9 +226,17 @@ _MIGRATIONS = (
     CREATE INDEX videos_by_run ON videos (run) WHERE run IS NOT NULL;
     CREATE INDEX attempts_by_end ON attempts (ended_at) WHERE outcome = 'done' AND analysis_s IS NOT NULL;
     """,
+    # 7: what of a source needs no more work is found without reading its rows
+    """
+    DROP INDEX videos_by_origin;
+    CREATE INDEX videos_by_origin ON videos
+        (origin, state, settings_hash, models_hash, error_kind, identity);
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 """A batch upgrades an older ledger when it opens it. Scripts that were released never change."""
+_SAME_TABLES = 5
+"""Since this version only indexes have changed: who reads needs no upgrade, only more time."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +280,6 @@ class Result(NamedTuple):
 class Known(NamedTuple):
     """What is asked of the rows of many videos: cheaper than a `Work`."""
 
-    id: int
     state: State
     error_kind: str | None
     next_try: float | None
@@ -312,6 +322,11 @@ class Work:
     """Prefix of its segments' names in the run's folder; None: none were begun."""
     changed_at: float
     run: Path | None
+
+
+def is_over(row: Known | Work) -> bool:
+    """Return whether a video needs no more work, whatever today's filters say."""
+    return row.state in FINAL and not (row.state is State.SKIPPED and row.error_kind in _REOPENED)
 
 
 @dataclass(frozen=True)
@@ -389,8 +404,8 @@ class Ledger:
 
     Args:
         path: The file.
-        read_only: Read only: nothing is created, changed or upgraded. If there is no file, the ledger is
-            empty.
+        read_only: Nothing is created, changed or upgraded; a ledger whose tables have changed since is
+            refused. If there is no file, the ledger is empty.
         now: The clock.
 
     Raises:
@@ -463,14 +478,11 @@ class Ledger:
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise sqlite3.DatabaseError(found)
-        if version < SCHEMA_VERSION and read_only:
-            # An older ledger is not changed by reading it: upgrade a copy in memory.
-            copy = sqlite3.connect(":memory:", isolation_level=None)
-            copy.row_factory = Row
-            self._db.backup(copy)
-            self._db.close()
-            self._db = copy
-            _migrate(copy, version)
+        if version < _SAME_TABLES and read_only:
+            raise LedgerError(
+                f"the ledger {self.path} was written by an earlier version of this program: the next batch"
+                " run upgrades it, and so does `batch prune`"
+            )
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -629,9 +641,22 @@ class Ledger:
         rows = self._rows(_FIND_WORK, identity, settings_hash, models_hash)
         return self._work(rows[0]) if rows else None
 
-    def known(self, identity: str, settings_hash: str, models_hash: str) -> Known | None:
-        """Return what is known of this work, if there is a row."""
-        return self.known_of((identity,), settings_hash, models_hash).get(identity)
+    def over(self, origin: str, settings_hash: str, models_hash: str) -> dict[str, int]:
+        """Return which videos of a source need no more work, whatever today's filters say.
+
+        Returns:
+            The row of each identity.
+        """
+        sql = (
+            f"SELECT identity, id FROM videos WHERE origin = ? AND state IN ({_marks(FINAL)})"
+            " AND settings_hash = ? AND models_hash = ?"
+            f" AND (state != ? OR coalesce(error_kind, '') NOT IN ({_marks(_REOPENED)}))"
+        )
+        values = origin, *FINAL, settings_hash, models_hash, State.SKIPPED, *_REOPENED
+        with self._lock, self._errors():
+            cursor = self._db.cursor()
+            cursor.row_factory = None  # of a large channel there are many
+            return dict(cursor.execute(sql, values))
 
     def known_of(self, identities: Collection[str], settings_hash: str, models_hash: str) -> dict[str, Known]:
         """Return what is known of the work on some videos, of those that have a row."""
@@ -640,7 +665,7 @@ class Ledger:
             f" AND models_hash = ? AND identity IN ({_marks(identities)})",
             *(settings_hash, models_hash, *identities),
         )
-        return {identity: Known(id, _STATES[state], *others) for identity, id, state, *others in rows}
+        return {identity: Known(_STATES[state], *others) for identity, state, *others in rows}
 
     def unfinished(self, origins: Iterable[str] | None = None) -> list[Work]:
         """Return the rows that need work, oldest first: those of these origins, or all."""

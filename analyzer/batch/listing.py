@@ -13,7 +13,7 @@ from analyzer.batch.context import BatchContext, library_versions, origin_of
 from analyzer.batch.failure_policy import Failure, Phase, failure_of
 from analyzer.batch.failures import Failures
 from analyzer.batch.folders import holds_something, remove_segments
-from analyzer.batch.ledger import FINAL, Known, Listed, State, Work
+from analyzer.batch.ledger import Listed, State, Work, is_over
 from analyzer.batch.outcome import iso_time
 from analyzer.batch.queue import Entry, WorkQueue
 from analyzer.errors import AnalyzerError, LedgerError, SourceError, SourceErrorKind, StoppedError
@@ -25,9 +25,6 @@ from analyzer.util.text import well_formed
 from analyzer.util.urls import host_of, without_login
 
 __all__ = ["Listing", "why_not"]
-
-_REOPENED = ("filter", "replaced", "settings", "gone")
-"""Kinds of skipped videos that are queued again once the reason no longer applies."""
 
 _NO_FILTERS = Filters()
 
@@ -173,6 +170,7 @@ class Listing:
             until = iso_time(paused_until)
             context.log("source_deferred", source=source.origin, host=host, until=until)
             return
+        over = context.ledger.over(source.origin, *source.hashes)
         try:
             for item in source.fetcher.resolve(
                 name,
@@ -183,7 +181,7 @@ class Listing:
                     break
                 listed += 1
                 try:
-                    queued += self._add(source, item)
+                    queued += self._add(source, item, over)
                 except AnalyzerError:
                     raise
                 except Exception as error:  # noqa: BLE001 - one entry must not end the list
@@ -211,8 +209,14 @@ class Listing:
         self._context.tally.source_failed(origin, failure.kind, error)
         self._context.log("source_failed", source=origin, kind=failure.kind, error=error)
 
-    def _add(self, listed: _Listed, item: Item) -> bool:
-        """Enter a listed video into the ledger; returns whether it was queued."""
+    def _add(self, listed: _Listed, item: Item, over: Mapping[str, int]) -> bool:
+        """Enter a listed video into the ledger; returns whether it was queued.
+
+        Args:
+            listed: Its source.
+            item: The video.
+            over: Of the source's videos that need no more work: the row of each identity.
+        """
         context, source = self._context, listed.source
         if item.error is not None and (item.list_broke or item.error.retry):
             self._failed(source, failure_of(item.error, Phase.FETCH))
@@ -225,22 +229,20 @@ class Listing:
         except SourceError as error:  # a file that was removed since it was listed
             self._failed(source, failure_of(error, Phase.FETCH))
             return False
-        shown = without_login(well_formed(item.source))
         owner = self._owner(listed, identity)
         if owner.hashes[0] != listed.hashes[0]:
             # Two runs of one video in one folder would replace each other in every batch run.
             message = (
-                f"{shown} is also listed by {owner.origin}, with other settings and the same folder: "
+                f"{_shown(item)} is also listed by {owner.origin}, with other settings and the same folder: "
                 "give one of them `into`"
             )
             self._failed(source, Failure("clash", message))
             return False
-        known = context.ledger.known(identity, *listed.hashes)
-        if known is not None and _is_over(known):
-            self._note_path(item, shown, identity, known.id)
+        if identity in over:
+            self._note_path(item, identity, over[identity])
             return False
-        work, created = self._entered(listed, item, identity, shown)
-        self._note_path(item, shown, identity, work.id)
+        work, created = self._entered(listed, item, identity)
+        self._note_path(item, identity, work.id)
         if item.error is not None:
             if created:
                 context.ledger.begin(work.id, library_versions())
@@ -249,9 +251,10 @@ class Listing:
         wanted = self._wanted(source, work)
         return wanted is not None and self._queue.add(source, wanted, item)
 
-    def _entered(self, listed: _Listed, item: Item, identity: str, shown: str) -> tuple[Work, bool]:
+    def _entered(self, listed: _Listed, item: Item, identity: str) -> tuple[Work, bool]:
         """The row of a video, and whether it is new."""
         settings_hash, models_hash = listed.hashes
+        shown = _shown(item)
         work, created = self._context.ledger.add(
             Listed(
                 identity=identity,
@@ -270,9 +273,9 @@ class Listing:
             self._context.log("found", work.id, source=work.source, title=work.title)
         return work, created
 
-    def _note_path(self, item: Item, shown: str, identity: str, id: int) -> None:
+    def _note_path(self, item: Item, identity: str, id: int) -> None:
         """Remember what a local path holds."""
-        if item.paths and shown not in self._paths:
+        if item.paths and (shown := _shown(item)) not in self._paths:
             if id in self._queue and identity in self._identities:
                 self._context.tally.copy()
                 self._context.log("copy", id, source=shown)
@@ -287,7 +290,7 @@ class Listing:
 
     def _wanted(self, source: Source, work: Work) -> Work | None:
         """The row of a video that is to be analyzed, by its state and today's filters; None: it is not."""
-        if _is_over(work):
+        if is_over(work):
             return None
         reason = why_not(source, work, self._context.clock.time())
         if reason is not None:
@@ -300,9 +303,8 @@ class Listing:
         return work
 
 
-def _is_over(row: Known | Work) -> bool:
-    """Whether a row needs no more work, whatever today's filters say."""
-    return row.state in FINAL and not (row.state is State.SKIPPED and row.error_kind in _REOPENED)
+def _shown(item: Item) -> str:
+    return without_login(well_formed(item.source))
 
 
 def why_not(source: Source, work: Work, now: float) -> str | None:

@@ -20,7 +20,7 @@ class Outcome:
 
     reason: str = "finished"
     """``finished``, ``stopped``, ``time_budget``, ``no_space``, ``ledger``: it was locked or could not be
-    written, or ``broken``: nothing could be analyzed."""
+    written, ``cluster``: it did not answer any more, or ``broken``: nothing could be analyzed."""
     error: str | None = None
     """Why it ended early, in a sentence."""
     done: int = 0

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analyzer.batch.config import Filters, Jobs, Source
-from analyzer.batch.context import default_fetcher
+from analyzer.batch.context import default_fetcher, origin_of
 from analyzer.batch.executors.base import FetcherMaker
 from analyzer.batch.executors.choice import expected_slots
-from analyzer.batch.ledger import Known, Ledger, State
+from analyzer.batch.ledger import Known, Ledger, State, is_over
 from analyzer.errors import AnalyzerError
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
@@ -139,8 +139,8 @@ def _of_source(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Ite
     taken = 0
     moment = datetime.datetime.now(datetime.UTC)
     filters = None if source.filters == _NO_FILTERS else source.filters
-    for some in _listed(source, asked, plan):
-        known = ledger.known_of(some, *asked.hashes)
+    for some in _listed(source, asked, ledger, plan):
+        known = ledger.known_of(some, *asked.hashes) if some else {}
         for identity, item in some.items():
             found = _judged(filters, item, known.get(identity), moment, asked.rates)
             if found is None:
@@ -159,20 +159,28 @@ def _of_source(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Ite
             return
 
 
-def _listed(source: Source, asked: _Asked, plan: Plan) -> Iterator[dict[str, Item]]:
-    """List the videos of a source that were not listed before, by their identities, some at a time."""
+def _listed(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Iterator[dict[str, Item]]:
+    """List the videos of a source that were not listed before, by their identities, some at a time.
+
+    Those that the source itself has brought into the ledger, and that are over, are only counted.
+    """
     # No more is listed than needed: each page of a channel is a request.
     most = _TOGETHER if source.max_per_run is None else 1
+    over, seen, identify = ledger.over(origin_of(source), *asked.hashes), asked.seen, asked.fetcher.identify
     some: dict[str, Item] = {}
     try:
         for item in asked.fetcher.resolve(source.name, on_left_out=plan.left_out.append):
             if item.error is not None:
                 plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
                 continue
-            identity = asked.fetcher.identify(item)
-            if identity not in asked.seen:
-                asked.seen.add(identity)
-                some[identity] = item
+            identity = identify(item)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            if identity in over:
+                plan.known += 1
+                continue
+            some[identity] = item
             if len(some) >= most:
                 yield some
                 some = {}
@@ -186,10 +194,7 @@ def _judged(
     filters: Filters | None, item: Item, row: Known | None, moment: datetime.datetime, rates: _Rates
 ) -> Planned | Excluded | None:
     """What is to be done with a video; None: nothing, it is known."""
-    if row is not None and (
-        row.state in (State.DONE, State.ABANDONED)
-        or (row.state is State.SKIPPED and row.error_kind == "duplicate")
-    ):
+    if row is not None and is_over(row):
         return None
     shown = without_login(well_formed(item.source))
     title = item.title and well_formed(item.title)

@@ -35,7 +35,7 @@ def run_batch(
     Raises:
         LedgerError: Another batch uses the ledger (temporary), or the ledger cannot be used.
         OutputError: The output folder or the log cannot be written.
-        ClusterError: The cluster of `Jobs.executor` cannot be used.
+        ClusterError: The cluster of `Jobs.executor` cannot be used. One that is lost later ends the run.
     """
     with contextlib.ExitStack() as stack:
         if executor is None:

@@ -63,7 +63,7 @@ from analyzer.batch.protocol import (
 )
 from analyzer.batch.queue import Entry, WorkQueue
 from analyzer.batch.workers import rows_of
-from analyzer.errors import LedgerError, OutputError, SourceErrorKind, StoppedError
+from analyzer.errors import ClusterError, LedgerError, OutputError, SourceErrorKind, StoppedError
 from analyzer.settings import Settings
 from analyzer.util.callbacks import Callback
 from analyzer.util.clock import Clock
@@ -215,6 +215,9 @@ class Scheduler:
                 if not error.no_space:
                     raise
                 context.end("no_space", str(error))
+            except ClusterError as error:  # all jobs have stopped: what is committed stays
+                self._on_event.reraise()
+                context.end("cluster", str(error))
             outcome = context.outcome
             outcome.seconds = round(clock.monotonic() - began, 1)
             outcome.left = run.left()

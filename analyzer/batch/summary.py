@@ -22,6 +22,7 @@ ENDINGS = {
     "time_budget": "time budget used up",
     "no_space": "disk full",
     "ledger": "ledger could not be written",
+    "cluster": "cluster lost",
     "broken": "nothing could be analyzed",
 }
 """`Outcome.reason` for people."""

@@ -54,7 +54,8 @@ _CODES = {
     USAGE: "usage error: the command line or the jobs file is wrong",
     NOTHING_USABLE: "no source could be listed, or the ledger, a model, the output folder or the cluster "
     "cannot be used",
-    TEMPORARY: "another batch is running with the same ledger, or the disk is full; try again later",
+    TEMPORARY: "another batch is running with the same ledger, the disk is full, or the cluster was lost; "
+    "try again later",
     INTERRUPTED: EXIT_CODES[INTERRUPTED],
     TERMINATED: EXIT_CODES[TERMINATED],
 }
@@ -300,7 +301,7 @@ def _code_of(error: AnalyzerError) -> int:
 def _code(outcome: Outcome, stopped_by: list[int], sources: int) -> int:
     if outcome.reason == "stopped":
         return INTERRUPTED if stopped_by[:1] == [signal.SIGINT] else TERMINATED
-    if outcome.reason in ("no_space", "ledger"):
+    if outcome.reason in ("no_space", "ledger", "cluster"):
         return TEMPORARY
     if outcome.reason == "broken":
         return NOTHING_USABLE

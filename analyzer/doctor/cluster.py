@@ -6,6 +6,7 @@ analysis waits for room.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -31,6 +32,9 @@ _LOW_BYTES = 5e9
 _LOW_OBJECTS_BYTES = 100e6
 _CLOCK_S = 2.0
 """Times of machines in the log may differ by this much."""
+_FILES, _FILES_EACH = 200, 4
+"""Open files of a driver: 32 before the first actor, one for each (on one machine with Ray 2.60), and some
+for each machine; at least twice as many, to be safe."""
 _SAME = "install the same version on all machines"
 
 
@@ -99,6 +103,12 @@ def _workers(choice: ExecutorChoice, nodes: Sequence[dict[str, Any]]) -> Finding
     needs = f"{choice.cpus} cores, {choice.memory_mb} MB{gpus} each"
     if count:
         findings.ok(f"room for {count}, of {needs}")
+        least = _FILES + _FILES_EACH * count
+        if (files := _open_files()) < least:
+            findings.warn(
+                f"a driver of {count} workers may need {least:,} open files, and may have {files:,.0f} here",
+                "raise the hard limit (nofile in /etc/security/limits.conf, or LimitNOFILE of a service)",
+            )
     else:
         findings.fail(
             f"no machine has room for one, of {needs}",
@@ -112,6 +122,17 @@ def _workers(choice: ExecutorChoice, nodes: Sequence[dict[str, Any]]) -> Finding
                 "give it more with ray start --object-store-memory, and in a container a larger /dev/shm",
             )
     return findings
+
+
+def _open_files() -> float:
+    """How many files this process may open; Ray raises the soft limit when it connects."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    except ImportError:
+        return math.inf
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _machines(

@@ -65,9 +65,12 @@ class MediaKind(StrEnum):
     """A camera or stream: it has no end, and each analysis is a run of its own."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Item:
-    """One video that a source lists; nothing has been downloaded."""
+    """One video that a source lists; nothing has been downloaded.
+
+    Not frozen, which would double the time to make one: a list may have a million.
+    """
 
     source: str
     """The path or address; it identifies the item in later runs."""

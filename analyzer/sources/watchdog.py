@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -87,13 +88,19 @@ class Watchdog:
 class Call:
     """The state that all sessions of one `Fetcher.fetch` or `Fetcher.resolve` share.
 
+    Args:
+        on_wait: Called while waiting, in the caller's thread.
+        limit: The most items that are listed; None: all.
+
     Attributes:
+        left: How many of them are still wanted.
         ended: `on_wait` has raised; what is caught afterwards belongs to the caller.
         refusal: A server limits the rate of requests: no further request is made.
     """
 
-    def __init__(self, on_wait: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_wait: Callable[[], None] | None = None, limit: int | None = None) -> None:
         self._on_wait = on_wait
+        self.left = sys.maxsize if limit is None else limit
         self.ended = False
         self.refusal: SourceError | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import itertools
 import logging
@@ -10,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -50,7 +51,7 @@ __all__ = [
     "check_address",
     "is_generic",
     "own_address",
-    "positive_seconds",
+    "positive_number",
     "publish_download",
     "stands_alone",
     "upload_date",
@@ -97,12 +98,17 @@ def url_entry(url: str) -> Info:
 
 def own_address(entry: Mapping[str, Any]) -> str | None:
     """Return the address of a playlist entry, without the data that yt-dlp's extractors append to it."""
-    url = str(entry.get("url") or "").partition(_SMUGGLED)[0]
-    return url if url.startswith(("http://", "https://")) else None
+    url = str(entry.get("url") or "")
+    if not url.startswith(("http://", "https://")):
+        return None
+    return url.partition(_SMUGGLED)[0] if _SMUGGLED in url else url
 
 
 _OF_PAGE = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
 """What an embedding page says about a video that takes precedence over the embedded player."""
+
+_MOST_AHEAD = 500
+"""Entries of a playlist that are taken at a time."""
 
 
 def link_of(entry: Mapping[str, Any]) -> Info:
@@ -110,8 +116,11 @@ def link_of(entry: Mapping[str, Any]) -> Info:
 
     The rest, such as the addresses of thumbnails, would take most of the memory of a long list.
     """
-    needed = ("_type", "url", "ie_key", "id", "extractor_key", *_OF_PAGE)
-    return {key: entry[key] for key in needed if entry.get(key) is not None}
+    kind = entry["_type"]
+    link = {"_type": kind, "url": entry.get("url"), "ie_key": entry.get("ie_key"), "id": entry.get("id")}
+    if kind != "url":
+        link |= {key: entry[key] for key in _OF_PAGE if entry.get(key) is not None}
+    return link
 
 
 def stands_alone(entry: Mapping[str, Any]) -> bool:
@@ -119,15 +128,21 @@ def stands_alone(entry: Mapping[str, Any]) -> bool:
     return own_address(entry) is not None and _SMUGGLED not in str(entry.get("url"))
 
 
+@functools.cache
+def _enabled_extractors() -> dict[str, Any]:
+    """Return yt-dlp's own extractors by their keys, in the order in which they are asked."""
+    _forbid_plugins()
+    from yt_dlp.extractor import gen_extractor_classes
+
+    return {each.ie_key(): each for each in gen_extractor_classes() if each._ENABLED}
+
+
 class Sites:
     """Finds the extractor of an address without a session and without requests."""
 
     def __init__(self, extractors: Iterable[type[InfoExtractor] | InfoExtractor]) -> None:
-        _forbid_plugins()
-        from yt_dlp.extractor import gen_extractor_classes
-
-        enabled = (each for each in gen_extractor_classes() if each._ENABLED)
-        self._ies: dict[str, Any] = {each.ie_key(): each for each in (*extractors, *enabled)}
+        own = {each.ie_key(): each for each in extractors}
+        self._ies: dict[str, Any] = own | _enabled_extractors()
         self._tests: dict[str, Callable[[str], object]] = {}
 
     def find(self, url: str, key: str | None = None) -> tuple[str | None, str | None]:
@@ -342,7 +357,8 @@ class YtDlpSession:
         self._ydl = yt_dlp.YoutubeDL(_options(settings, folder, whole_playlist, proxy), auto_init=False)
         for each in extractors:
             self._ydl.add_info_extractor(each() if isinstance(each, type) else each)
-        self._ydl.add_default_info_extractors()
+        # As `add_default_info_extractors`, whose time grows with the square of their number.
+        self._ydl._ies.update(_enabled_extractors())
         # All requests of yt-dlp, in every phase, pass through this one method.
         self._urlopen = self._ydl.urlopen
         self._ydl.urlopen = self._open_watched
@@ -352,6 +368,9 @@ class YtDlpSession:
         self._expected_bytes: list[int | None] = []
         self._progress: FetchProgress | None = None
         self._stopping = self._lost = False
+        self._requests = 0
+        self._may_list: dict[str, Any] = {}
+        """Of each key: the extractor if some of its addresses are playlists, else None."""
 
     # -- threads
 
@@ -359,14 +378,14 @@ class YtDlpSession:
         self,
         work: Callable[[], T],
         *,
-        name: str | None = None,
+        name: Callable[[], str] | None = None,
         report: Callable[[YtDlpSession], None] | None = None,
     ) -> T:
         """Run `work` in a worker and wait for it, until the deadline.
 
         Args:
             work: Uses yt-dlp.
-            name: What is fetched, for errors; by default the session's source.
+            name: Names what was fetched when an error came; by default the session's source.
             report: Called in this thread about 20 times a second.
 
         Raises:
@@ -394,11 +413,54 @@ class YtDlpSession:
         except AnalyzerError:
             raise
         except Exception as error:
-            raise explained(error, name or self._source) from error
+            raise explained(error, self._source if name is None else name()) from error
         # An extractor may have ignored it and continued without the response.
         if self.call.refusal is not None:
             raise self.call.refusal
         return value
+
+    def entries(self, listed: Iterable[Any], page: str) -> Iterator[list[Any]]:
+        """Yield the entries of a playlist, some at a time.
+
+        A thread for each entry would cost far more than the entry. So a worker takes several: up to the next
+        request, no more than `Call.left`, and not many more than were wanted so far, so that at most one page
+        is requested in vain.
+
+        Args:
+            listed: The entries; to take one may need a request.
+            page: The playlist's address, for errors.
+
+        Raises:
+            AnalyzerError: As from `run`, after the entries before it.
+        """
+        source, taken, more = iter(listed), 0, True
+        while more:
+            some: list[Any] = []
+            most = min(3 * taken + 1, _MOST_AHEAD, self.call.left)
+            error = None
+            try:
+                more = self.run(
+                    lambda: self._take(source, most, some),  # noqa: B023 - done before the next turn
+                    name=lambda: f"{page}#{taken + len(some) + 1}",  # noqa: B023
+                )
+            except AnalyzerError as failure:
+                if self.call.ended:
+                    raise
+                error = failure
+            whole = some[:]  # a worker that was stopped may still add to it
+            taken += len(whole)
+            yield whole
+            if error is not None:
+                raise error
+
+    def _take(self, source: Iterator[Any], most: int, some: list[Any]) -> bool:
+        """Add entries to `some` until a request was made; return whether there may be more."""
+        requests, end = self._requests, time.monotonic() + POLL_S
+        for entry in itertools.islice(source, most):
+            some.append(entry)
+            if self._requests != requests or time.monotonic() > end:
+                return True
+        return len(some) == most
 
     def _too_silent(self) -> SourceError:
         detail = f"for {self._settings.timeout_s:g} s"
@@ -436,6 +498,7 @@ class YtDlpSession:
         from yt_dlp.networking.exceptions import HTTPError
 
         self._go_on()
+        self._requests += 1
         if self._proxy is not None:
             request = _by_proxy(request, self._proxy)
         asked = _asked_range(request)
@@ -546,12 +609,21 @@ class YtDlpSession:
         key = entry.get("ie_key")
         if not key:
             return False
-        try:
-            extractor = self._ydl.get_info_extractor(key)
-        except (AttributeError, KeyError):
+        if key not in self._may_list:
+            self._may_list[key] = self._list_extractor(key)
+        extractor = self._may_list[key]
+        if extractor is None:
             return False
         # YouTube's tabs are "any" for yt-dlp because of addresses that do not occur as entries.
         return key == "YoutubeTab" or extractor.is_single_video(entry["url"]) is False
+
+    def _list_extractor(self, key: str) -> Any:
+        """Return an extractor that opens playlists; None if it only opens videos, or is unknown."""
+        try:
+            extractor = self._ydl.get_info_extractor(key)
+        except (AttributeError, KeyError):
+            return None
+        return extractor if key == "YoutubeTab" or extractor._RETURN_TYPE == "playlist" else None
 
     def _single(self, raw: Info) -> Info:
         """Return the only video of a page or playlist.
@@ -835,7 +907,8 @@ _STATUS_KEYS = (
 def candidate_of(item: Item, plan: _Plan) -> Candidate:
     """Return the facts that `accept` decides on: the site's data and the size of the download."""
     info = plan.info
-    video_id, duration_s = video_id_of(item, info), positive_seconds(info.get("duration"))
+    video_id = video_id_of(item, info.get("extractor_key"), info.get("id"))
+    duration_s = positive_number(info.get("duration"))
     sizes = [_size_bytes(each, duration_s) for each in plan.formats]
     return Candidate(
         video_id=video_id,
@@ -850,25 +923,20 @@ def candidate_of(item: Item, plan: _Plan) -> Candidate:
 def _size_bytes(each: Mapping[str, Any], duration_s: float | None) -> int | None:
     """Return the declared size of a format, else an estimate from its bit rate; None if both are unknown."""
     for key in ("filesize", "filesize_approx"):
-        if size := _positive(each.get(key)):
+        if size := positive_number(each.get(key)):
             return round(size)
-    rate_kbps = _positive(each.get("tbr"))
+    rate_kbps = positive_number(each.get("tbr"))
     return round(rate_kbps * 125 * duration_s) if rate_kbps and duration_s else None
 
 
-def _positive(value: object) -> float | None:
-    """Return an untrusted number if it is positive and plausible, else None."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and 0 < value < 1e15 else None  # type: ignore[operator, arg-type]
+def positive_number(value: object) -> float | None:
+    """Return an untrusted number, such as a duration, if it is positive and plausible.
 
-
-def positive_seconds(value: object) -> float | None:
-    """Return an untrusted duration in seconds.
-
-    >>> [positive_seconds(value) for value in (12, 0, "12", True, float("nan"), 10**400)]
+    >>> [positive_number(value) for value in (12, 0, "12", True, float("nan"), 10**400)]
     [12.0, None, None, None, None, None]
     """
-    return _positive(value)
+    number = type(value) in (int, float)  # no bool
+    return float(value) if number and 0 < value < 1e15 else None  # type: ignore[operator, arg-type]
 
 
 def upload_date(info: Mapping[str, Any]) -> str | None:
@@ -879,14 +947,16 @@ def upload_date(info: Mapping[str, Any]) -> str | None:
     >>> upload_date({"upload_date": "20230229"}), upload_date({"timestamp": [1]}), upload_date({})
     (None, None, None)
     """
-    date = re.fullmatch(r"([0-9]{4})([0-9]{2})([0-9]{2})", str(info.get("upload_date") or ""))
+    stated = info.get("upload_date")
+    date = re.fullmatch(r"([0-9]{4})([0-9]{2})([0-9]{2})", str(stated)) if stated else None
     if date:
         try:
             return datetime.date(*map(int, date.groups())).isoformat()
         except ValueError:
             pass
-    moment = _utc(info.get("timestamp"))
-    return moment and moment[:10]
+    moment = info.get("timestamp")
+    day = None if moment is None else _utc(moment)
+    return day and day[:10]
 
 
 def _title(item: Item, info: Mapping[str, Any], video_id: str) -> str:
@@ -900,7 +970,7 @@ def channel_name(info: Mapping[str, Any]) -> str | None:
 
 def publish_download(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Path) -> Video:
     """Move the downloaded files to their final names, and describe the video."""
-    video_id = video_id_of(item, info)
+    video_id = video_id_of(item, info.get("extractor_key"), info.get("id"))
     paths = []
     for (path, each), part in zip(files, ("", ".audio"), strict=False):
         suffix = str(each.get("ext") or "")
@@ -930,7 +1000,7 @@ def publish_download(item: Item, info: Info, files: list[tuple[Path, Info]], fol
         channel=channel_name(info),
         uploaded=upload_date(info),
         uploaded_at=_utc(info.get("timestamp")),
-        duration_s=positive_seconds(info.get("duration")),
+        duration_s=positive_number(info.get("duration")),
         fetched=True,
         details={
             "extractor": str(info.get("extractor_key") or ""),
@@ -952,10 +1022,10 @@ def _utc(timestamp: object) -> str | None:
     >>> _utc(1_700_000_000), _utc("soon"), _utc(1e30)
     ('2023-11-14T22:13:20+00:00', None, None)
     """
-    if not isinstance(timestamp, int | float) or isinstance(timestamp, bool):
+    if type(timestamp) not in (int, float):
         return None
     try:
-        moment = datetime.datetime.fromtimestamp(timestamp, datetime.UTC)
+        moment = datetime.datetime.fromtimestamp(timestamp, datetime.UTC)  # type: ignore[arg-type]
     except (OverflowError, ValueError, OSError):
         return None
     return moment.isoformat(timespec="seconds")
@@ -967,25 +1037,42 @@ _SAFE_SUFFIXES = frozenset(
 )
 
 
-def video_id_of(item: Item, info: Info) -> str:
-    key, name = str(info.get("extractor_key") or "Generic").lower(), str(info.get("id") or "")
-    if is_generic(key):
+def video_id_of(item: Item, key: str | None, name: object) -> str:
+    """Return the `Video.video_id` of an item.
+
+    Args:
+        item: The item.
+        key: Of the extractor that opens the video.
+        name: The id that this gives it.
+    """
+    site, name = _site_name(key), str(name or "")
+    if not site:
         address = urldefrag(item.source).url
         if item.entry is not None and item.entry.get("_type", "video") == "video":
             address += f"#{name}"  # several videos of one page share its address
         elif item.entry is not None and own_address(item.entry) is None:
             address += f"#{item.entry.get('url')}"  # as do its links without their own addresses
         return web_id(address)
-    full = f"{key}-{name}"
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", full)
-    if safe == full and len(full) <= 64:
+    full = f"{site}-{name}"
+    if _SAFE_NAME.fullmatch(full):
         return full
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", full)
     return f"{safe[:48]}-{hashlib.sha256(full.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def is_generic(key: str | None) -> bool:
     """Return whether this extractor takes ids from the ends of addresses, so that they are not unique."""
-    return str(key or "Generic").lower() in ("generic", "html5mediaembed")
+    return not _site_name(key)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _site_name(key: str | None) -> str:
+    """Return an extractor's name as in ids of videos; empty if it is generic."""
+    name = str(key or "Generic").lower()
+    return "" if name in ("generic", "html5mediaembed") else name
 
 
 def web_id(address: str) -> str:

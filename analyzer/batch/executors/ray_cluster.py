@@ -227,12 +227,15 @@ _CAUSES = {
     "low on memory": "its machine ran out of memory",
     "node has died": "its machine is gone",
     "worker process has died": "its process ended unexpectedly",
+    "actor died unexpectedly": "its process ended unexpectedly",
 }
 """What Ray writes, in paragraphs of advice, and what it means."""
 
 
 def cause_of(error: BaseException) -> str:
     """Return in a few words why Ray has lost something."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, RayError):  # of an argument of the call
+        return cause_of(error.cause)
     if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         return _first_line(f"{type(error.cause).__name__}: {error.cause}")
     text = str(error)

@@ -34,7 +34,7 @@ __all__ = ["HeldVideo", "RayDownloads"]
 
 log = logging.getLogger(__name__)
 
-_CALLED_AT_ONCE = 64
+_CALLED_AT_ONCE = 32
 """Calls that an actor works on side by side: each download has one, and stations ask for pieces."""
 _WAIT_S = 0.1
 _POLL_S = 1.0
