@@ -431,6 +431,11 @@ class _Appearance:
     noise: Float
     """(T,) squared distance by which it is expected to be too large; below 0 where it is too small."""
 
+    def contradicts(self, one: int, other: int) -> bool:
+        """Return whether both are known and farther apart than `CONTRADICTION`."""
+        apart = float(np.linalg.norm(self.vector[one] - self.vector[other]))
+        return bool(self.known[one] and self.known[other]) and apart > CONTRADICTION
+
 
 def _appearance(table: pd.DataFrame, tracklets: _Tracklets, crop_noise: float) -> _Appearance:
     """Return what is known of the tracklets; `crop_noise` as `CROP_NOISE`."""
@@ -578,11 +583,9 @@ def _meetings(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) ->
             *(buffered_iou(boxes, here, ALONE_MARGIN)[:, 0] for boxes in (there, there + moved))
         )
         if tracklets.lengths[number] == 1:
-            alike = ~known[before] | (not known[number])
-            apart = np.linalg.norm(appearance.vector[before] - appearance.vector[number], axis=1)
-            from_one = _came_from(overlap, near, known[before] & (gap <= ALONE_S))
-            if from_one is not None and (alike[from_one] or apart[from_one] <= CONTRADICTION):
-                speed[number] = (here[0] - there[from_one]) / gap[from_one]
+            origin = _origin(overlap, near * (known[before] & (gap <= ALONE_S)))
+            if origin is not None and not appearance.contradicts(int(before[origin]), number):
+                speed[number] = (here[0] - there[origin]) / gap[origin]
         pairs += [
             _Meeting(
                 not (known[number] and known[earlier]),
@@ -598,17 +601,16 @@ def _meetings(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) ->
     return pairs
 
 
-def _came_from(overlap: Float, near: Float, possible: NDArray[np.bool_]) -> int | None:
-    """Return which of N earlier tracklets a face continues, if that is plain.
+def _origin(overlap: Float, near: Float) -> int | None:
+    """Return which of N earlier tracklets a face continues: one that was heading there, or the only one near.
 
     Args:
         overlap: (N,) IoU with where each was heading.
-        near: (N,) likewise, with `ALONE_MARGIN`.
-        possible: (N,) which may be meant that were not heading there: where there is only one.
+        near: (N,) likewise, with `ALONE_MARGIN`; 0 for those that cannot be meant.
     """
     if overlap.max() >= LINK_IOU:
         return int(overlap.argmax())
-    close = np.flatnonzero((near >= LINK_IOU) & possible)
+    close = np.flatnonzero(near >= LINK_IOU)
     return int(close[0]) if len(close) == 1 else None
 
 
