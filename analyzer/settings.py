@@ -467,8 +467,8 @@ class Settings:
     )
     min_person_quality: float | str = _field(
         "auto",
-        "Do not count people whose faces do not show this clearly for three quarters of the time that a "
-        "person is seen at least; auto: 0.55, and 0.14 in images.",
+        "Do not count people whose faces show this clearly for less than three quarters of --min-on-screen; "
+        "auto: 0.55, and 0.14 in images.",
         "people",
         low=0,
         high=1,

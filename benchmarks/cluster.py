@@ -276,12 +276,12 @@ def sources(costs: Costs) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for mbit in (1.4, 4.0):
         for nodes in (10, 100):
-            for copies in (None, nodes):
-                found[f"sent|{mbit}|{nodes}|{'rule' if copies else 'any'}"] = run(
+            for near in (False, True):
+                found[f"sent|{mbit}|{nodes}|{'rule' if near else 'any'}"] = run(
                     workload("television", nodes, costs),
                     Cluster(nodes=nodes, shared=False),
                     dataclasses.replace(costs, source_mb=mbit / 8),
-                    Product(copies=copies),
+                    Product(near=near),
                     SEEDS[:1],
                 )
     for count in (1, 10):

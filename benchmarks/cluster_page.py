@@ -331,10 +331,10 @@ def write(kept: Mapping[str, Any]) -> None:
             paragraph(
                 """Television that the nodes do not see (`source = "send"`), with a network of 10 Gbit/s at
                 the driver: each node that works on a video gets all of it once. In the left half all nodes
-                take part in a spread video. The right half is this version's rule (`in_order` and
-                `most_nodes` of `executors/spread.py`, `best_place` of `executors/units.py`): a video stays
-                on one node while there are at least as many videos as actors; after that it goes to nodes
-                that would be idle, and to no more than pay for its copies."""
+                take part in a spread video. The right half is this version's rule (`Order` of
+                `executors/spread.py`, `best_place` of `executors/units.py`): a video stays on one node
+                while there are at least as many videos as actors; after that it goes to nodes that would be
+                idle, and to no more than pay for its copies."""
             ),
             sources_text(sites),
             paragraph(

@@ -23,7 +23,7 @@ from typing import Any
 import simpy
 
 from analyzer.batch.config import Limits, Pace, Retry
-from analyzer.batch.executors.spread import LONG_SEGMENTS, Spread, in_order, most_nodes, worth_spreading
+from analyzer.batch.executors.spread import LONG_SEGMENTS, Order, Spread, worth_spreading
 from analyzer.batch.executors.units import best_place
 from analyzer.batch.failure_policy import Failure, delay_s
 from analyzer.batch.scheduler import slots_each
@@ -107,8 +107,8 @@ class Product:
     """Segments in a range at most; None: any number."""
     drivers: int = 1
     """Drivers with ledgers of their own, each with its share of nodes and videos."""
-    copies: int | None = None
-    """To how many nodes a video is sent at most, by the rules of this version; None: to any number."""
+    near: bool = True
+    """Whether videos that must be sent rather stay where they are; otherwise they go to any node."""
 
 
 @dataclass(frozen=True)
@@ -364,6 +364,8 @@ class _Model:
         self.running = 0
         self.waiting: deque[_Unit] = deque()
         self.spread: list[_Job] = []
+        self.is_reported = False
+        """Whether an actor is reporting what it has done."""
         self.sent: set[_Job] = set()
         """Jobs in work whose videos were sent to nodes by the rules."""
         self.idle: deque[_Actor] = deque()
@@ -496,8 +498,9 @@ class _Model:
 
     def offer(self) -> None:
         """Give idle actors something to do."""
-        if not self.cluster.shared and self.product.copies is not None:
-            self._offer_near()
+        if not self.cluster.shared and self.product.near:
+            if not self.is_reported:  # else it is offered next: the actor that reports is idle, too
+                self._offer_near()
             return
         for _ in range(len(self.idle)):
             unit = self.waiting.popleft() if self.waiting else self._next_range(self.idle[0], self.spread)
@@ -518,10 +521,9 @@ class _Model:
                 self.waiting.remove(unit)
                 idle.remove(place)
                 self._begin_near(place, unit)
-        others_wait = self.running >= self.slots
+        order = Order(list(spread), others_wait=self.running >= self.slots)
         for actor in idle:
-            order = in_order(list(spread), actor.node_id, others_wait=others_wait)
-            given = self._next_range(actor, [spread[one] for one in order])
+            given = self._next_range(actor, (spread[one] for one in order.of(actor.node_id)))
             if given is not None:
                 self._begin_near(actor, given)
 
@@ -548,9 +550,11 @@ class _Model:
 
     def ended(self, unit: _Unit) -> None:
         """An actor has done what it was given, and the driver knows."""
-        job = unit.job
+        job, self.is_reported = unit.job, True
         if unit.kind == "open" and self._is_spread(job):
-            job.spread = Spread(job.segments, (), most_nodes=self._most_nodes(job), nodes=job.nodes)
+            job.spread = Spread(
+                job.segments, (), segments_per_copy=self._segments_per_copy(job), nodes=job.nodes
+            )
             self.spread.append(job)
         elif unit.kind == "open":
             self.waiting.appendleft(_Unit(job, "whole"))
@@ -563,19 +567,14 @@ class _Model:
             if not self.done.triggered:
                 self.start_jobs()
         self.offer()
+        self.is_reported = False
 
-    def _most_nodes(self, job: _Job) -> int | None:
+    def _segments_per_copy(self, job: _Job) -> float | None:
+        """As the executor estimates it, but by the real costs."""
         cluster = self.cluster
-        copies = self.product.copies
-        if cluster.shared or copies is None:
+        if cluster.shared or not self.product.near:
             return None
-        best = most_nodes(
-            job.segments * job.segment_work_s,
-            round(job.mb * 1e6),
-            bytes_per_s=cluster.network_mb_s * 1e6,
-            workers_per_node=cluster.actors_per_node,
-        )
-        return min(copies, best)
+        return job.mb / cluster.network_mb_s / job.segment_work_s * cluster.actors_per_node
 
     def _range_ended(self, unit: _Unit, committed: int) -> None:
         job, first = unit.job, unit.range[0]

@@ -179,6 +179,20 @@ def test_a_plan_and_a_run_agree_on_what_is_over(tmp_path: Path, listed_by: str) 
         assert sorted(id for id in range(1, len(states) + 1) if id in queue) == due
 
 
+def test_a_new_video_costs_the_same_however_many_its_source_has(tmp_path: Path) -> None:
+    """Counted in steps of SQLite."""
+    path, costs = tmp_path / LEDGER_NAME, []
+    with Ledger(path) as ledger, ledger.together():
+        for number in range(2000):
+            steps: list[int] = []
+            if number in (100, 1999):
+                ledger._db.set_progress_handler(lambda steps=steps: steps.append(1), 1)
+            ledger.add(listed(path, f"video {number}"))
+            ledger._db.set_progress_handler(None, 1)
+            costs.append(len(steps))
+    assert 0 < costs[1999] < 2 * costs[100]
+
+
 def test_the_work_of_other_sources_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"https://www.youtube.com/@{letter}/5" for letter in "abcdefgh"]
     with opened(tmp_path, *names) as (context, _):

@@ -21,7 +21,7 @@ from analyzer.sources.types import SourceErrorKind
 from analyzer.util.atomic import output_errors
 
 PACKAGE = Path(analyzer.__file__).parent
-NAMES = ("OpenCV ", "ONNX Runtime ", "PyTorch ")
+NAMES = ("OpenCV ", "OpenVINO ", "ONNX Runtime ", "PyTorch ")
 """What a message may begin with although it has a capital."""
 CLASSES = {
     *(name for name, one in vars(errors).items() if inspect.isclass(one) and issubclass(one, Exception)),
@@ -58,7 +58,7 @@ def messages(path: Path) -> Iterator[tuple[int, str, str]]:
         if not isinstance(node, ast.Call) or not node.args:
             continue
         called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-        if called not in CLASSES:
+        if called not in (*CLASSES, "refuse", "fail"):
             continue
         shown = node.args[0]
         values = [shown]

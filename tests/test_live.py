@@ -212,7 +212,7 @@ def test_only_analyze_reads_live_sources(
 ) -> None:
     fetcher = Fetcher(QUICK, want_audio=False)
     for source in ("0", "rtsp://camera.test/1"):
-        with pytest.raises(SourceError, match="Only analyze reads"):
+        with pytest.raises(SourceError, match="only analyze reads"):
             list(fetcher.resolve(source))
     with pytest.raises(SourceError) as caught:
         fetcher.fetch(Item(LiveHls(server, hls).url, MediaKind.VIDEO), tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from analyzer.batch.executors import spread as spreading
-from analyzer.batch.executors.spread import Range, Spread, in_order, may_spread, most_nodes, worth_spreading
+from analyzer.batch.executors.spread import Order, Range, Spread, may_spread, most_nodes, worth_spreading
 from analyzer.batch.protocol import JobSpec, Resources
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
@@ -80,30 +80,36 @@ def test_what_is_out_longest_is_given_out_a_second_time_and_not_a_third() -> Non
 
 def takers(spread: Spread, *nodes: str, others_wait: bool = False) -> list[str]:
     """Which machines may get some of it."""
-    return [node for node in nodes if in_order([spread], node, others_wait=others_wait)]
+    return [node for node in nodes if [*Order([spread], others_wait=others_wait).of(node)]]
 
 
 def test_only_so_many_machines_get_the_file() -> None:
-    spread = Spread(100, (), most_nodes=2)
+    spread = Spread(100, (), segments_per_copy=16)
     for node in ("a", "b", "a"):
         assert takers(spread, node) and spread.next(2, node)
     assert takers(spread, "a", "b", "c") == ["a", "b"] and spread.missing
     spread.node_lost("b")
     assert takers(spread, "c") and spread.next(2, "c") and not takers(spread, "b")
-    assert most_nodes(3600, 10**9, bytes_per_s=1e9, workers_per_node=4) == 30
-    assert most_nodes(0, 0, bytes_per_s=1e9, workers_per_node=1) == 1
+    more = Spread(100, (), segments_per_copy=16, nodes=("a",))
+    assert takers(more, "b") and more not in Order([more, *[spread] * 4], others_wait=False).of("b")
+    for segment in range(80):
+        more.committed(segment)
+    assert not takers(more, "b"), "what is left does not pay for a copy"
+    assert most_nodes(900, 1.0) == 30 and most_nodes(0, 1.0) == 1
 
 
 def test_no_further_machine_gets_the_file_while_other_videos_wait() -> None:
-    spread, seen = Spread(100, (), most_nodes=9, nodes=("a",)), Spread(100, ())
+    spread, seen = Spread(100, (), segments_per_copy=1, nodes=("a",)), Spread(100, ())
     assert takers(spread, "a", "b", others_wait=True) == ["a"] and takers(spread, "b") == ["b"]
-    assert in_order([spread, seen], "b", others_wait=False) == [seen, spread], "rather what need not be sent"
-    assert in_order([spread, seen], "a", others_wait=False) == [spread, seen]
-    assert takers(Spread(9, (), most_nodes=9), "b", others_wait=True), "it is nowhere yet"
+    assert [*Order([spread, seen], others_wait=False).of("b")] == [seen, spread], (
+        "rather what need not be sent"
+    )
+    assert [*Order([spread, seen], others_wait=False).of("a")] == [spread, seen]
+    assert takers(Spread(9, (), segments_per_copy=1), "b", others_wait=True), "it is nowhere yet"
 
 
 def test_another_machine_gets_the_file_when_those_that_have_it_do_something_else() -> None:
-    spread = Spread(100, (), most_nodes=1)
+    spread = Spread(100, (), segments_per_copy=100)
     given = spread.next(2, "a")
     assert given is not None
     spread.note_idle({"b"})
@@ -112,7 +118,8 @@ def test_another_machine_gets_the_file_when_those_that_have_it_do_something_else
     spread.note_idle({"a", "b"})
     assert not takers(spread, "b"), "the other one goes on"
     spread.note_idle({"b"})
-    assert takers(spread, "b") and spread.next(2, "b") and not takers(spread, "a")
+    assert takers(spread, "a", "b") == ["a", "b"], "whoever is first"
+    assert spread.next(2, "b") and not takers(spread, "a")
 
 
 def test_a_segment_that_failed_is_not_given_out_again_and_the_others_are() -> None:
@@ -174,9 +181,9 @@ def test_every_segment_is_committed_once_whatever_happens(seed: int) -> None:
     chance = random.Random(seed)
     expected = chance.choice([1, 2, 3, 10, 60, 300])
     completed = {segment for segment in range(expected) if chance.random() < chance.choice([0, 0.1, 0.9])}
-    nodes = chance.choice([None, 1, 3])
+    nodes = chance.choice([None, 1, 30, 1000])
     trouble, backups = chance.choice([0, 0.2, 0.7]), chance.choice([0, 0.3])
-    spread = Spread(expected, completed, most_nodes=nodes)
+    spread = Spread(expected, completed, segments_per_copy=nodes)
     working: list[tuple[Range, list[int]]] = []  # what each still has to analyze
     late: list[int] = []
     counted: Counter[int] = Counter()
@@ -196,7 +203,7 @@ def test_every_segment_is_committed_once_whatever_happens(seed: int) -> None:
         if spread.is_done and not working:
             break
         node, workers = f"node{chance.randrange(4)}", chance.randint(1, 9)
-        may = spread.takes(node, others_wait=False)
+        may = node in spread.nodes or spread.takes(sent=1)
         if may and len(working) < workers and begin(spread.next(workers, node), second=False):
             continue
         if may and chance.random() < backups and begin(spread.backup(node), second=True):

@@ -267,7 +267,7 @@ def test_a_video_whose_machine_is_lost_goes_elsewhere() -> None:
     assert one.unit is not None
     units.place_lost(one, [two])
     units.hand_back(one.unit)
-    add(units).spread = Spread(9, (), most_nodes=1, nodes=["c"])
+    add(units).spread = Spread(9, (), segments_per_copy=99, nodes=["c"])
     assert video.nodes == set()
     units.drop(list(units.jobs.values())[-1])
     assert give(units, [two]) == [(2, video.id, (0, 3))], "though others wait"

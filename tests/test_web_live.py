@@ -382,6 +382,20 @@ def test_only_what_is_recorded_is_kept_and_a_crash_harms_one(server: RunningServ
         heard(talk, "ready")
 
 
+def test_a_recording_that_has_not_begun_does_not_end_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LiveSession, "_run", lambda one: one._in_loop(one._over))  # without a process
+
+    async def act() -> None:
+        session = LiveSession({}, ServeConfig(tmp_path), asyncio.get_running_loop())
+        await session.order({"type": "record", "on": True})
+        await session.close()
+
+    asyncio.run(act())
+    assert "before its first frame" in caplog.text
+
+
 @pytest.mark.slow
 def test_a_recording_survives_the_server(tmp_path: Path, picture: bytes) -> None:
     """What was committed before a SIGKILL becomes a run when the next server starts."""

@@ -612,9 +612,10 @@ class Ledger:
             )
             created = cursor.rowcount == 1
             if created:
+                # With +, SQLite takes the few rows of the video, not the many of the source.
                 db.execute(
                     "UPDATE videos SET state = ?, reason = ?, error_kind = 'settings', video = NULL,"
-                    " changed_at = ? WHERE identity = ? AND origin = ? AND state IN (?, ?, ?, ?, ?, ?)"
+                    " changed_at = ? WHERE identity = ? AND +origin = ? AND +state IN (?, ?, ?, ?, ?, ?)"
                     " AND (settings_hash != ? OR models_hash != ?)",
                     (
                         *(State.SKIPPED, "settings were changed", now, listed.identity, listed.origin),

@@ -82,7 +82,14 @@ _REPORT_CODES = {
 )
 @click.version_option(__version__, prog_name=NAME)
 def cli() -> None:
-    """Find out who is on screen in a video, when, for how long, and their perceived gender and age."""
+    """Find out who is on screen in a video, when, for how long, and their perceived gender and age.
+
+    \b
+    Examples:
+      {program} analyze talk.mp4
+      {program} report --open
+      {program} serve
+    """
 
 
 cli.add_command(batch)

@@ -209,6 +209,9 @@ class WholeNumber(click.IntRange):
             return super().convert(value, param, ctx)
         self.fail(f"{value!r} is not a whole number {range_text(self.min, self.max)}", param, ctx)
 
+    def _describe_range(self) -> str:  # what click shows in the help
+        return range_text(self.min, self.max)
+
 
 class Number(click.FloatRange):
     """A number in a range, with a message in words."""
@@ -218,6 +221,9 @@ class Number(click.FloatRange):
             return super().convert(value, param, ctx)
         words = f"above {self.min:g}" if self.min_open else range_text(self.min, self.max)
         self.fail(f"{value!r} is not a number {words}", param, ctx)
+
+    def _describe_range(self) -> str:  # what click shows in the help
+        return f"above {self.min:g}" if self.min_open else range_text(self.min, self.max)
 
 
 def _whole(bound: float | None) -> int | None:
@@ -303,7 +309,11 @@ def settings_options(
         if option.type is bool:
             negative = name.replace("--", "--no-")
             command = click.option(
-                f"{name}/{negative}" if option.default else name, option.name, is_flag=True, **declared
+                f"{name}/{negative}" if option.default else name,
+                option.name,
+                is_flag=True,
+                show_default=bool(option.default),
+                **declared,
             )(command)
             continue
         default = option.default

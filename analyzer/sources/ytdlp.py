@@ -204,26 +204,26 @@ def check_address(source: str) -> None:
         return SourceError(message, kind=kind, source=source)
 
     if re.fullmatch(r"[0-9]{1,3}", source):
-        raise refuse(f"Only analyze reads cameras ({source} is the number of one)")
+        raise refuse(f"only analyze reads cameras ({source} is the number of one)")
     # Two characters at least: C:\talk.mp4 is a path.
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", source)
     if scheme is None:
         hint = "; a URL must begin with https://" if re.match(r"[\w-]+\.[\w.-]+/", source) else ""
         name = source if source.isprintable() else repr(source)
-        raise refuse(f"There is no file or folder named {name!s}{hint}", SourceErrorKind.NOT_FOUND)
+        raise refuse(f"there is no file or folder named {name!s}{hint}", SourceErrorKind.NOT_FOUND)
     name = scheme[1].lower()
     if name.startswith(("rtsp", "rtmp", "rtp", "udp", "srt")):
         if name.startswith("rtsp"):
-            raise refuse(f"Only analyze reads live sources ({name}://)")
+            raise refuse(f"only analyze reads live sources ({name}://)")
         raise refuse(
-            f"Live sources of this kind ({name}://) are not supported: use an rtsp:// or http:// URL"
+            f"live sources of this kind ({name}://) are not supported: use an rtsp:// or http:// URL"
         )
     if name not in ("http", "https"):
-        raise refuse(f"A URL must begin with http:// or https://, not {name}:")
+        raise refuse(f"a URL must begin with http:// or https://, not {name}:")
     if re.match(r"https?://[^/?#@]*:(?!\d*(?:[/?#]|$)|[^/?#]*[@\]])", source, re.I):
-        raise refuse("This is not a complete URL: write / ? # and @ in a password as %2F %3F %23 %40")
+        raise refuse("this is not a complete URL: write / ? # and @ in a password as %2F %3F %23 %40")
     if web_address(source) is None:
-        raise refuse("This is not a complete URL")
+        raise refuse("this is not a complete URL")
 
 
 class _Logger:

@@ -50,7 +50,7 @@ from analyzer.util.urls import redacted, redacted_text, web_address
 from analyzer.vision.selection import models_hash
 from analyzer.web.config import ServeConfig
 from analyzer.web.runs import run_id
-from analyzer.web.uploads import Uploaded, UploadedFile
+from analyzer.web.uploads import Uploaded, UploadedFile, file_names
 
 __all__ = [
     "JOB_SETTINGS",
@@ -540,10 +540,9 @@ class JobService:
         def build(id: str, folder: str) -> Record:
             staging = self._incoming / id
             staging.mkdir()
-            names = []
-            for number, each in enumerate(files, 1):
-                names.append(f"{number:04}{each.path.suffix}")
-                each.path.replace(staging / names[-1])
+            names = file_names(files)
+            for name, each in zip(names, files, strict=True):
+                each.path.replace(staging / name)
             return Record(
                 id,
                 title,
@@ -557,14 +556,13 @@ class JobService:
             )
 
         if len(files) > 1:  # their names are part of the identity, see `local_identity`
-            renamed = []
-            for number, each in enumerate(files, 1):
-                path = each.path.with_name(f"{number:04}{each.path.suffix}")
-                if path != each.path:
-                    each.path.replace(path)
-                renamed.append(dataclasses.replace(each, path=path))
-            files = renamed
-            identity = local_identity([each.path for each in files])[0]
+            given = files[0].path.parent / f"names-{files[0].path.stem}"
+            given.mkdir()
+            named = [given / name for name in file_names(files)]
+            for path, each in zip(named, files, strict=True):
+                each.path.replace(path)
+            files = [dataclasses.replace(each, path=path) for path, each in zip(named, files, strict=True)]
+            identity = local_identity(named)[0]
         return self._prepare(identity, title, settings, folder, build)
 
     def add_address(self, address: str, settings: Settings, folder: str) -> Job:

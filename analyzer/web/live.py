@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import multiprocessing
 import re
 import signal
@@ -33,6 +34,8 @@ from analyzer.web.runs import run_id
 from analyzer.web.tasks import confine
 
 __all__ = ["FRAME", "JSON", "BusyLiveError", "LiveSession", "LiveSessions", "Viewer", "cameras_of"]
+
+log = logging.getLogger(__name__)
 
 JSON, FRAME = b"j", b"f"
 """Kinds of messages. A frame from the process has its JSON before it: 4 bytes of length, JSON, JPEG."""
@@ -125,6 +128,8 @@ class LiveSession:
         self._writing = asyncio.Lock()
         self._waiting: bytes | None = None
         self._in_flight = False
+        self._recording = False
+        """Whether a recording was asked for that is not over: its models may still be loading."""
         self._pushing: asyncio.Task[None] | None = None
         self._closing = False
         # The process ends with the thread that has started it.
@@ -152,6 +157,8 @@ class LiveSession:
 
     async def order(self, message: dict[str, Any]) -> None:
         """Tell the process something."""
+        if message["type"] == "record":
+            self._recording = self._recording or bool(message["on"])
         await self._send(JSON + json.dumps(message).encode())
 
     async def close(self) -> None:
@@ -163,6 +170,8 @@ class LiveSession:
                     async with asyncio.timeout(self._config.live_end_s):
                         await self.order({"type": "end"})
                         await self.ended.wait()
+            elif self._recording:
+                log.warning("a recording was ended before its first frame: nothing of it is stored")
             self._kill()
         await self.ended.wait()
         await asyncio.to_thread(self._thread.join)
@@ -193,8 +202,12 @@ class LiveSession:
             self._in_flight = False
         elif found["type"] in ("ready", "recording"):
             self._state[found["type"]] = found
+        if found == {"type": "recording", "on": False}:
+            self._recording = False
         if isinstance(found.get("error"), str):
             found["error"] = without_paths(found["error"], self._out)
+            if not self.viewers:  # the page was closed
+                log.warning("a camera of the browser: %s", found["error"])
         if found["type"] == "recorded" and isinstance(found.get("folder"), str):
             found["run"] = run_id(self._out, Path(found.pop("folder")))
         for viewer in self.viewers:

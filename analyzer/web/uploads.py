@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
@@ -23,11 +24,12 @@ from analyzer.sources.local import VIDEO_SUFFIXES
 from analyzer.util.text import one_line
 from analyzer.web.config import ServeConfig
 
-__all__ = ["UploadError", "Uploaded", "UploadedFile", "image_suffix", "names_video", "receive"]
+__all__ = ["UploadError", "Uploaded", "UploadedFile", "file_names", "image_suffix", "names_video", "receive"]
 
 _HEAD_BYTES = 1024
 _BUFFER_BYTES = 2**20
 _LONGEST_NAME = 200
+_LONGEST_STEM = 60
 _MAX_FIELDS = 20
 _NOT_MEDIA = "is neither a video nor an image in a format that can be read"
 
@@ -289,6 +291,29 @@ class _Receiver:
         """Close an unfinished file."""
         if self._file is not None:
             self._file.close()
+
+
+def file_names(files: Sequence[UploadedFile]) -> list[str]:
+    """What the files are called on the server and in the tables: as by the visitor, as far as that is safe.
+
+    Letters, digits and a few signs are kept, and the suffix is that of the content. No two names differ only
+    in case.
+
+    >>> import dataclasses
+    >>> one = UploadedFile(Path("0001.jpg"), "../.Günter & Ada?.png", 9, image=True)
+    >>> file_names([one, one, dataclasses.replace(one, name="...")])
+    ['Günter _ Ada_.jpg', 'Günter _ Ada_-2.jpg', 'file 3.jpg']
+    """
+    names: dict[str, str] = {}
+    for number, each in enumerate(files, 1):
+        stem = re.sub(r"[^\w ().,+-]", "_", PurePosixPath(_shown(each.name)).stem)[:_LONGEST_STEM]
+        stem = stem.strip(" .") or f"file {number}"
+        name, again = f"{stem}{each.path.suffix}", 1
+        while name.casefold() in names:
+            again += 1
+            name = f"{stem}-{again}{each.path.suffix}"
+        names[name.casefold()] = name
+    return list(names.values())
 
 
 def _shown(name: str) -> str:

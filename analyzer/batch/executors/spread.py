@@ -10,13 +10,14 @@ finish at about the same time.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from analyzer.batch.protocol import JobSpec
 from analyzer.sources.types import MediaKind
 
-__all__ = ["Range", "Spread", "in_order", "may_spread", "most_nodes", "worth_spreading"]
+__all__ = ["Order", "Range", "Spread", "may_spread", "most_nodes", "worth_spreading"]
 
 Range = tuple[int, int]
 """Segments, from the first to before the second."""
@@ -55,26 +56,21 @@ def worth_spreading(spec: JobSpec, expected: int | None, completed: Collection[i
     return missing >= (2 if spec.resources.workers > 1 else LONG_SEGMENTS)
 
 
-def most_nodes(work_s: float, size_bytes: int, *, bytes_per_s: float, workers_per_node: int) -> int:
+def most_nodes(missing: int, segments_per_copy: float) -> int:
     """Return on how many machines to spread a video that must be sent to each.
 
     More machines finish sooner, but all copies leave this machine one after another: the time for work and
-    copies, work / (machines * workers) + machines * size / bandwidth, is least at the square root of their
-    quotient.
+    copies, missing / machines + machines * segments_per_copy in segments of a machine, is least at the square
+    root of their quotient.
 
     Args:
-        work_s: How long one worker would take, in seconds.
-        size_bytes: Of the video file.
-        bytes_per_s: How fast this machine sends.
-        workers_per_node: Workers on each machine.
+        missing: Segments that are to be analyzed.
+        segments_per_copy: How many a machine analyzes while this machine sends it a copy.
 
-    >>> most_nodes(3600, 6 * 10**9, bytes_per_s=1e9, workers_per_node=4)
-    12
-    >>> most_nodes(10, 6 * 10**9, bytes_per_s=1e8, workers_per_node=4)
-    1
+    >>> most_nodes(900, 4.0), most_nodes(10, 100.0)
+    (15, 1)
     """
-    copy_s = max(size_bytes, 1) / bytes_per_s
-    return max(1, round(math.sqrt(work_s / max(1, workers_per_node) / copy_s)))
+    return max(1, round(math.sqrt(missing / segments_per_copy)))
 
 
 class Spread:
@@ -83,9 +79,8 @@ class Spread:
     Args:
         expected: Number of segments, as the opened video declares; the last one is not given out.
         completed: Those that are committed already.
-        most_nodes: The most machines that get the video, which must be sent to each; None: it need not be
-            sent, so that any number may work on it.
-        nodes: Those that have it already.
+        segments_per_copy: As in `most_nodes`, if nothing else is sent; None: the video need not be sent.
+        nodes: Machines that have it already.
     """
 
     def __init__(
@@ -93,7 +88,7 @@ class Spread:
         expected: int,
         completed: Iterable[int],
         *,
-        most_nodes: int | None = None,
+        segments_per_copy: float | None = None,
         nodes: Iterable[str] = (),
     ) -> None:
         self._wanted = range(expected - 1)
@@ -104,8 +99,11 @@ class Spread:
         """In the order in which they were given out."""
         self._failed: set[int] = set()
         """Segments that ended the process that analyzed them."""
-        self._most_nodes = most_nodes
-        self._nodes = set(nodes)
+        self._segments_per_copy = segments_per_copy
+        self.nodes = set(nodes)
+        """Machines that have the video, or that have got segments of it."""
+        self._is_left = False
+        """Whether nothing of it is in work, and the machines that have it are busy."""
 
     @property
     def missing(self) -> int:
@@ -137,7 +135,7 @@ class Spread:
 
         Args:
             workers: How many this video can expect: all, divided by the number of videos being spread.
-            node: The machine that has an idle worker; see `in_order`.
+            node: The machine that has an idle worker; see `Order`.
 
         Returns:
             Segments that nobody has; None: there are none.
@@ -173,26 +171,27 @@ class Spread:
                     return self._give((left[0], end), node)
         return None
 
-    def takes(self, node: str, *, others_wait: bool) -> bool:
+    def takes(self, *, sent: int) -> bool:
         """Whether a machine that does not have the video yet may get it.
 
-        A second copy of it pays only for machines that would be idle, and never for too many.
-
         Args:
-            node: The machine.
-            others_wait: Whether there are as many videos as workers.
+            sent: How many videos are sent side by side; 0: none to further machines.
         """
-        if self._most_nodes is None or node in self._nodes or not self._nodes:
+        if self._segments_per_copy is None or not self.nodes or self._is_left:
             return True
-        return not others_wait and len(self._nodes) < self._most_nodes
+        return sent > 0 and len(self.nodes) < most_nodes(self._left, self._segments_per_copy * sent)
 
-    def is_near(self, node: str) -> bool:
-        """Whether a machine has the video, or sees it without its being sent."""
-        return self._most_nodes is None or node in self._nodes
+    @property
+    def is_sent(self) -> bool:
+        """Whether the video must be sent to each machine."""
+        return self._segments_per_copy is not None
 
     def _give(self, given: Range, node: str) -> Range:
+        if self._is_left and node not in self.nodes:
+            self.nodes.clear()  # it goes on there
         self._given.append(given)
-        self._nodes.add(node)
+        self.nodes.add(node)
+        self._is_left = False
         return given
 
     def committed(self, segment: int) -> bool:
@@ -242,26 +241,38 @@ class Spread:
         return failed
 
     def note_idle(self, nodes: Collection[str]) -> None:
-        """Note which machines have idle workers: while nothing is in work, these replace busy ones."""
-        if not self._given and self._nodes.isdisjoint(nodes):
-            self._nodes.clear()
+        """Note which machines have idle workers: while nothing is in work, one may replace busy ones."""
+        self._is_left = not self._given and self.nodes.isdisjoint(nodes)
 
     def node_lost(self, node: str) -> None:
         """Note that a machine is gone, so that another one may take its place; its ranges end by `ended`."""
-        self._nodes.discard(node)
+        self.nodes.discard(node)
 
 
-def in_order(spreads: Sequence[Spread], node: str, *, others_wait: bool) -> list[Spread]:
-    """Order videos by what is best for an idle worker: those first that need not be sent to its machine.
+class Order:
+    """Which video is best for an idle worker: those first that need not be sent to its machine.
+
+    A further copy of a video pays only for machines that would be idle, and not for too many of them.
 
     Args:
         spreads: In the order of their submission.
-        node: The machine.
-        others_wait: As in `Spread.takes`.
-
-    Returns:
-        Those of which it may get segments.
+        others_wait: Whether there are as many videos as workers.
     """
-    near = [one for one in spreads if one.is_near(node)]
-    far = [one for one in spreads if not one.is_near(node) and one.takes(node, others_wait=others_wait)]
-    return near + far
+
+    def __init__(self, spreads: Sequence[Spread], *, others_wait: bool) -> None:
+        self._spreads = spreads
+        self._sent = 0 if others_wait else sum(one.is_sent for one in spreads)
+        self._anywhere = [place for place, one in enumerate(spreads) if not one.is_sent]
+        self._at: dict[str, list[int]] = {}
+        for place, one in enumerate(spreads):
+            for node in one.nodes if one.is_sent else ():
+                self._at.setdefault(node, []).append(place)
+        self._further = [one for one in spreads if one.is_sent and one.takes(sent=self._sent)]
+
+    def of(self, node: str) -> Iterator[Spread]:
+        """Yield the videos of which a machine may get segments, the best first."""
+        for place in heapq.merge(self._anywhere, self._at.get(node, ())):
+            yield self._spreads[place]
+        for one in self._further:
+            if node not in one.nodes and one.takes(sent=self._sent):  # others may have got it meanwhile
+                yield one

@@ -9,13 +9,13 @@ import contextlib
 import itertools
 import math
 from collections import Counter, deque
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from analyzer.batch.executors.node_files import SourceFile
-from analyzer.batch.executors.spread import Spread, in_order, may_spread, most_nodes, worth_spreading
+from analyzer.batch.executors.spread import Order, Range, Spread, may_spread, worth_spreading
 from analyzer.batch.failure_policy import CRASHES, Phase
 from analyzer.batch.protocol import Failed, JobEvent, JobSpec, Opened, Progress, Resources, Segment
 from analyzer.runs.transfer import RunReceiver
@@ -183,8 +183,12 @@ class Units:
                 self._waiting.remove(unit)
                 free.remove(place)
                 yield place, unit
+        alive = [job for job in self.jobs.values() if job.ending is None]
+        jobs = {job.spread: job for job in alive if job.spread is not None}
+        order = Order(list(jobs), others_wait=len(alive) >= len(places))
+        share = max(1, len(places) // max(1, len(jobs)))
         for place in free:
-            if (given := self._next_range(place.node_id, len(places))) is not None:
+            if (given := _next_range(jobs, order, place.node_id, share)) is not None:
                 yield place, given
 
     def _kept(self) -> set[int]:
@@ -192,21 +196,6 @@ class Units:
         sent = [job for job in self.jobs.values() if job.sent and job.ending is None]
         with_more = [job for job in sent if job.spread is not None and job.spread.missing]
         return {number for job in with_more for number in job.holders}
-
-    def _next_range(self, node: str, stations: int) -> Unit | None:
-        """Some segments of a job that is spread over several stations."""
-        alive = [job for job in self.jobs.values() if job.ending is None]
-        jobs = {job.spread: job for job in alive if job.spread is not None}
-        share = max(1, stations // max(1, len(jobs)))
-        spreads = in_order(list(jobs), node, others_wait=len(alive) >= stations)
-        for copies in (False, True):  # what another station may not finish, if there is nothing else
-            for spread in spreads:
-                # Longer ranges would let a slow machine finish last.
-                workers = max(share, math.ceil(spread.missing / _LONGEST_RANGE / 3))
-                given = spread.backup(node) if copies else spread.next(workers, node)
-                if given is not None:
-                    return Unit(jobs[spread], given)
-        return None
 
     def begun(self, unit: Unit, place: Place) -> None:
         """Note that a station has what it needs for its unit."""
@@ -263,8 +252,10 @@ class Units:
         if job.spread is not None and unit.segments is not None:
             job.spread.ended(unit.segments)
         elif opened is not None and worth_spreading(job.spec, opened.expected, opened.completed):
-            most = _most_nodes(job, opened, stations_per_node) if job.nodes else None
-            job.spread = Spread(opened.expected or 0, opened.completed, most_nodes=most, nodes=job.nodes)
+            per_copy = _segments_per_copy(job, stations_per_node) if job.nodes else None
+            job.spread = Spread(
+                opened.expected or 0, opened.completed, segments_per_copy=per_copy, nodes=job.nodes
+            )
 
     def failed(self, unit: Unit, failure: Failed) -> bool:
         """Note that the process which analyzed some segments has died, or was ended.
@@ -327,6 +318,18 @@ class Units:
         return True
 
 
+def _next_range(jobs: Mapping[Spread, Job], order: Order, node: str, share: int) -> Unit | None:
+    """Some segments for a station of a machine, of a job that is spread over several stations."""
+    for copies in (False, True):  # what another station may not finish, if there is nothing else
+        for spread in order.of(node):
+            # Longer ranges would let a slow machine finish last.
+            workers = max(share, math.ceil(spread.missing / _LONGEST_RANGE / 3))
+            given: Range | None = spread.backup(node) if copies else spread.next(workers, node)
+            if given is not None:
+                return Unit(jobs[spread], given)
+    return None
+
+
 def best_place(job: Any, places: Collection[_A], idle: Sequence[_A], kept: Container[int]) -> _A | None:
     """Choose the station for a job, or for the end of one.
 
@@ -353,11 +356,7 @@ def best_place(job: Any, places: Collection[_A], idle: Sequence[_A], kept: Conta
     return min(idle, key=lambda place: (place.number in kept, load[place.node_id]))
 
 
-def _most_nodes(job: Job, opened: Opened, stations_per_node: int) -> int:
-    """On how many machines to spread a video that each must be sent."""
-    return most_nodes(
-        (opened.expected or 0) * job.spec.settings.segment_s / _SPEED,
-        sum(file.size_bytes for file in job.files or ()),
-        bytes_per_s=_SENT_BYTES_PER_S,
-        workers_per_node=stations_per_node,
-    )
+def _segments_per_copy(job: Job, stations_per_node: int) -> float:
+    """How many segments of a video a machine analyzes while this one sends it a copy."""
+    copy_s = max(1, sum(file.size_bytes for file in job.files or ())) / _SENT_BYTES_PER_S
+    return copy_s * _SPEED * stations_per_node / job.spec.settings.segment_s

@@ -274,6 +274,10 @@ function stopOrFinish() {
 }
 
 by("start").addEventListener("click", () => { if (running) stopOrFinish(); else start(); });
+// A recording that has not begun would be lost, and one that is going on would end.
+addEventListener("beforeunload", (event) => {
+  if (running && by("record").textContent !== "Record") event.preventDefault();
+});
 by("record").addEventListener("click", () => {
   const on = by("record").getAttribute("aria-pressed") !== "true";
   by("record").disabled = true;
