@@ -359,8 +359,8 @@ class Settings:
     )
     attributes: str = _field(
         "auto",
-        "Gender and age model: auto (heads, or heads-free with --commercial); dlib; mobilenetv2; "
-        "levi-hassner, the classic one; or a model of your own, by its name or its .onnx file.",
+        "Gender and age model: auto (ensemble, or heads-free with --commercial); heads; dlib; "
+        "mobilenetv2; levi-hassner, the classic one; or a model of your own, by its name or its .onnx file.",
         "models",
     )
     gender_model: str | None = _field(None, "Gender model, in place of --attributes.", "models")

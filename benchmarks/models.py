@@ -283,7 +283,13 @@ def main() -> None:
         if description is not None and len(description.outputs) == 2:
             own.append(path.stem)
     rows = []
-    for name in (*registry.SETS, registry.HEADS.name, registry.MOBILENETV2.name, *own):
+    for name in (
+        *registry.SETS,
+        registry.ENSEMBLE.name,
+        registry.HEADS.name,
+        registry.MOBILENETV2.name,
+        *own,
+    ):
         row, why = attribute_rows(name, found)
         rows.append(row)
         if why:

@@ -145,10 +145,11 @@ def test_embeddings_and_estimates_come_from_one_crop(
 
 def test_networks_that_a_head_reads_are_part_of_a_run(models: Models) -> None:
     names = [one["name"] for one in models.provenance]
-    assert names[-4:] == ["heads", "dlib-resnet", "dlib-age", "dlib-gender"] and len(set(names)) == len(names)
+    assert names[-5:] == ["ensemble", "heads", "dlib-resnet", "dlib-age", "dlib-gender"]
+    assert len(set(names)) == len(names)
     assert all(one["engine"] and one["license"] for one in models.provenance)
     choice = choose(Settings())
-    assert choice.computes_embeddings and choice.age == choice.gender == registry.HEADS
+    assert choice.computes_embeddings and choice.age == choice.gender == registry.ENSEMBLE
     assert not choose(Settings(attributes="dlib")).computes_embeddings
     # Another file of a network that is read makes another set of models.
     other = replace(registry.AGE, files=(replace(registry.AGE.files[0], sha256=("0" * 64,)),))

@@ -503,7 +503,7 @@ def test_gender_and_age_from_two_models(folders: Path, picture: NDArray[np.uint8
     assert found[0] == pytest.approx(expected, abs=0.002)
     assert found[1] == estimated("both", picture)[1]
     mixed = CropReader.load(Settings(gender_model=str(path)), embeddings=False)
-    assert [one.provenance["name"] for one in mixed.models] == ["heads", "other"]
+    assert [one.provenance["name"] for one in mixed.models] == ["ensemble", "other"]
     with pytest.raises(ModelError, match=r"other.onnx does not estimate age.*--age-model"):
         CropReader.load(Settings(attributes=str(path)), embeddings=False)
     with pytest.raises(ModelError, match="no model nix for gender: choose one of auto, dlib, levi-hassner"):

@@ -1,7 +1,8 @@
 """What is read from the crops of faces: embeddings, perceived gender and age.
 
-A head (`analyzer.vision.attributes.heads`) gives all three from one crop. Other models for gender and age get
-the crops that they were trained on, and a separate model computes the embeddings.
+A head (`analyzer.vision.attributes.heads`), and an ensemble with one, give all three from one crop. Other
+models for gender and age get the crops that they were trained on, and a separate model computes the
+embeddings.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from analyzer.settings import Settings
 from analyzer.vision.attributes.base import AttributeEstimator
 from analyzer.vision.attributes.caffe import CaffeModel
 from analyzer.vision.attributes.dlib import DlibModel
+from analyzer.vision.attributes.ensemble import Ensemble
 from analyzer.vision.attributes.heads import HeadModel
 from analyzer.vision.attributes.user import UserModel
 from analyzer.vision.calibration import Calibration
 from analyzer.vision.crops import EMBEDDING_CROP, Crop
 from analyzer.vision.embedding import DlibEmbedding
-from analyzer.vision.registry import Model
+from analyzer.vision.registry import HEADS, Model
 from analyzer.vision.selection import choose
 from analyzer.vision.user_model import Description
 
@@ -53,8 +55,8 @@ class CropReader:
         self.models = (age,) if age is gender else (age, gender)
         self.calibration = calibration
         self._embedding = embedding
-        heads = any(isinstance(one, HeadModel) for one in self.models)
-        self.size = DlibEmbedding.size if heads or embedding is not None else 0
+        computed = any(isinstance(one, HeadModel | Ensemble) for one in self.models)
+        self.size = DlibEmbedding.size if computed or embedding is not None else 0
         wanted: list[Crop] = [one.crop for one in self.models]
         if embedding is not None:
             wanted.append(EMBEDDING_CROP)
@@ -93,8 +95,8 @@ class CropReader:
         entries = []
         for model in self.models:
             entries.append(model.provenance)
-            if isinstance(model, HeadModel):
-                entries += model.backbones.provenance
+            if isinstance(model, HeadModel | Ensemble):
+                entries += model.parts
         if self._embedding is not None:
             entries.append(self._embedding.provenance)
         return tuple({entry["name"]: entry for entry in entries}.values())
@@ -143,4 +145,6 @@ class CropReader:
 def _load(one: Model | Description, settings: Settings) -> AttributeEstimator:
     if isinstance(one, Description):
         return CaffeModel(one) if one.path is None else UserModel(one, settings)
-    return HeadModel(one, settings) if one.reads else DlibModel(one, settings)
+    if one.reads:
+        return Ensemble(one, settings) if HEADS.name in one.reads else HeadModel(one, settings)
+    return DlibModel(one, settings)

@@ -31,6 +31,7 @@ __all__ = [
     "CENTERFACE",
     "DEFAULTS",
     "EMBEDDING",
+    "ENSEMBLE",
     "GENDER",
     "HAAR",
     "HEADS",
@@ -137,7 +138,7 @@ class Model:
     speed: str = "docs/models.md"
     """As measured by `benchmarks/models.py`, or as published."""
     reads: tuple[str, ...] = ()
-    """Names of the models whose inner layers it reads; they are part of it."""
+    """Names of the models that are part of it: whose inner layers it reads, or whose answers."""
 
     @property
     def sha256(self) -> str:
@@ -177,18 +178,18 @@ MODELS = _cards()
 
 CENTERFACE, YUNET, SSD, HAAR, NONE = (MODELS[one] for one in ("centerface", "yunet", "ssd", "haar", "none"))
 AGE, GENDER, EMBEDDING = (MODELS[one] for one in ("dlib-age", "dlib-gender", "dlib-resnet"))
-HEADS, HEADS_FREE = MODELS["heads"], MODELS["heads-free"]
+ENSEMBLE, HEADS, HEADS_FREE = MODELS["ensemble"], MODELS["heads"], MODELS["heads-free"]
 MOBILENETV2 = MODELS["mobilenetv2"]
 LEVI_HASSNER_AGE, LEVI_HASSNER_GENDER = MODELS["levi-hassner-age"], MODELS["levi-hassner-gender"]
 
 ALIGNER = CENTERFACE
 """The model that aligns faces, whichever finds them (`analyzer.vision.alignment`)."""
 
-DEFAULTS = (YUNET, CENTERFACE, HEADS, AGE, GENDER, EMBEDDING)
+DEFAULTS = (YUNET, CENTERFACE, ENSEMBLE, HEADS, AGE, GENDER, EMBEDDING)
 """The models of a run that names none; they come with installed packages. That of YuNet does not exist for
 every Python and processor: CenterFace takes its place then."""
 
-NETWORKS = tuple(model for model in DEFAULTS if not model.reads)
+NETWORKS = tuple(model for model in DEFAULTS if model is not HEADS)
 """Those of them that an engine runs."""
 
 SETS = {"dlib": (GENDER.name, AGE.name), "levi-hassner": (LEVI_HASSNER_GENDER.name, LEVI_HASSNER_AGE.name)}
@@ -247,10 +248,10 @@ def find_detector(name: str) -> Model:
 def find_attributes(name: str, *, commercial: bool) -> tuple[str, str]:
     """Names of the models for gender and for age that a name stands for.
 
-    ``auto`` is `HEADS`, or `HEADS_FREE` where only models that allow commercial use are wanted.
+    ``auto`` is `ENSEMBLE`, or `HEADS_FREE` where only models that allow commercial use are wanted.
     """
     if name == "auto":
-        name = (HEADS_FREE if commercial else HEADS).name
+        name = (HEADS_FREE if commercial else ENSEMBLE).name
     return SETS.get(name, (name, name))
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "Head",
     "HeadModel",
     "middle",
+    "read_logits",
     "with_outputs",
 ]
 
@@ -105,19 +106,27 @@ class Head:
 
     def __call__(self, features: Float) -> Prediction:
         """Read (N, F) features."""
+        return read_logits(self.logits(features))
+
+    def logits(self, features: Float) -> Real:
+        """(N, 102): the logits of `AGES_YEARS` and the log odds of female, from (N, F) features."""
         values = (features - self.mean) * self.factor
         for weights, biases in self.layers[:-1]:
             values = np.maximum(_product(values, weights) + biases, 0)
         weights, biases = self.layers[-1]
-        outputs = _product(values, weights) + biases
-        logits, log_odds = outputs[:, :-1], outputs[:, -1]
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        mean = shares @ AGES_YEARS
-        variance = shares @ AGES_YEARS**2 - mean**2
-        female = 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
-        spread = np.sqrt(np.maximum(variance, 0))
-        return Prediction(*(one.astype(np.float32) for one in (female, mean, spread)))
+        return _product(values, weights) + biases
+
+
+def read_logits(outputs: Real) -> Prediction:
+    """What (N, 102) logits of `AGES_YEARS` and log odds of female say."""
+    logits, log_odds = outputs[:, :-1], outputs[:, -1]
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    mean = shares @ AGES_YEARS
+    variance = shares @ AGES_YEARS**2 - mean**2
+    female = 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
+    spread = np.sqrt(np.maximum(variance, 0))
+    return Prediction(*(one.astype(np.float32) for one in (female, mean, spread)))
 
 
 def _product(values: Real, weights: Real) -> Real:
@@ -209,18 +218,20 @@ class HeadModel:
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         try:
-            self._head = Head.parsed(registry.weights(model))
+            self.head = Head.parsed(registry.weights(model))
         except ValueError as error:
             raise ModelError(
                 f"the model {model.name} is damaged ({error}): install this program again"
             ) from error
         self.backbones = Backbones(settings)
         self.provenance: dict[str, Any] = {**model.provenance(), "engine": f"numpy {np.__version__} CPU f32"}
+        self.parts: tuple[dict[str, Any], ...] = self.backbones.provenance
+        """The entries in ``run.json`` of what it reads."""
 
     def estimate(self, crops: Sequence[Image]) -> Prediction:
         """`AttributeEstimator.estimate`, with embeddings."""
         features = self.backbones.features(crops)
-        return replace(self._head(features), embeddings=features[:, :DESCRIPTOR_SIZE])
+        return replace(self.head(features), embeddings=features[:, :DESCRIPTOR_SIZE])
 
 
 def middle(crop: Image, side: int) -> Image:
