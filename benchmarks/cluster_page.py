@@ -334,7 +334,9 @@ def write(kept: Mapping[str, Any]) -> None:
                 take part in a spread video. The right half is this version's rule (`Order` of
                 `executors/spread.py`, `best_place` of `executors/units.py`): a video stays on one node
                 while there are at least as many videos as actors; after that it goes to nodes that would be
-                idle, and to no more than pay for its copies."""
+                idle, and to no more than pay for its copies. Ten nodes can be supplied in this way. A hundred
+                keep the driver's network and its thread busy nearly all the time: use storage that the
+                nodes see."""
             ),
             sources_text(sites),
             paragraph(

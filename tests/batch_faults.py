@@ -115,6 +115,11 @@ def poisoned() -> AnalyzerFactory:
     return Poisoned
 
 
+def busy() -> AnalyzerFactory:
+    """As `without_models`; each segment takes its time of a processor."""
+    return Busy
+
+
 def loses_its_parent_at_once() -> AnalyzerFactory:
     """As `without_models`; once for each file, the parent is killed when a segment has been finished."""
     return LosesItsParent
@@ -253,6 +258,13 @@ class Poisoned(Quick):
     def between_segments(self, number: int) -> None:
         if number == POISON:
             os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Busy(Quick):
+    def between_segments(self, number: int) -> None:
+        until = time.process_time() + EACH_S
+        while time.process_time() < until:
+            hashlib.sha256(bytes(100_000))
 
 
 class LosesItsParent(Quick):

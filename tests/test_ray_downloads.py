@@ -165,6 +165,7 @@ class _Embedding(Fetcher):
         return super().fetch(item, folder, **calls)
 
 
+@pytest.mark.slow
 def test_a_page_that_embeds_a_site_is_left_to_this_machine(
     server: Server, machines: Any, clip: Path, tmp_path: Path
 ) -> None:
@@ -381,6 +382,7 @@ class _Full(Fetcher):
         raise OutputError("no space is left", no_space=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_the_machines_failure(
     server: Server, folders: Path, machines: Any, clip: Path, tmp_path: Path
 ) -> None:

@@ -15,8 +15,9 @@ from analyzer.batch.config import Retry, jobs_of
 from analyzer.batch.executors import ray as ray_module
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import LocalExecutor
+from analyzer.batch.failure_policy import CRASHES, Phase
 from analyzer.batch.ledger import Ledger
-from analyzer.batch.protocol import Done, JobEvent, Opened, Resources, Segment
+from analyzer.batch.protocol import Done, Failed, JobEvent, Opened, Resources, Segment
 from analyzer.batch.scheduler import Scheduler
 from analyzer.cli.batch_commands import _code
 from analyzer.cli.options import TEMPORARY
@@ -25,7 +26,7 @@ from analyzer.settings import Settings
 from analyzer.vision.selection import models_hash
 from testkit.media import numbered, write_video
 from testkit.ray_double import executor_without_ray
-from tests.batch_faults import POISON, SEGMENTS, acts, marked, poisoned, without_models
+from tests.batch_faults import EACH_S, POISON, SEGMENTS, acts, busy, marked, poisoned, without_models
 from tests.test_batch_executors import ended, job, until
 
 
@@ -63,6 +64,22 @@ def test_a_segment_that_ends_its_process_costs_no_other_and_fails_as_on_one_mach
             warned = next(one for one in logged if one["event"] == "logged")
             assert "SIGSEGV" in warned["message"] and warned["node"]
     assert found[0] == found[1] and found[0][:2] == ["abandoned", "crash"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind"), [({"cpu_s": 5 * EACH_S}, "cpu_limit"), ({"wall_s": 3 * EACH_S}, "time_limit")]
+)
+def test_limits_of_a_spread_video_are_those_of_one(
+    limits: dict[str, float], kind: str, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No range exceeds them."""
+    executor = executor_without_ray(monkeypatch, tmp_path / "scratch", "a", "b", prepare=busy)
+    spec = job(tmp_path / "out", resources=Resources(workers=2, **limits))
+    spec = replace(spec, video=replace(spec.video, paths=(slow_file,)))
+    with contextlib.closing(executor):
+        executor.submit(spec)
+        failed = until(executor, lambda events: ended(events, spec))[-1]
+    assert failed == Failed(spec.job_id, kind, Phase.ANALYZE, CRASHES[kind])
 
 
 def test_a_cancel_waits_for_a_run_that_is_being_published(

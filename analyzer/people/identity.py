@@ -50,9 +50,13 @@ CROP_NOISE = 0.05
 """By how much each of two crops adds to the squared distance between the people on them. The mean of N crops
 adds an Nth of it; what is expected is subtracted, so that tracklets of any length have the same heights."""
 
+UNCLEAR, _UNCLEAR_QUALITY = 0.04, 0.5
+"""Of two crops that do not show clearly, much is alike whoever they show. So each of two tracklets that never
+reach the second, a quality, adds the first to their squared distance, and ever less up to `CLEAR_QUALITY`."""
+
 ELSEWHERE = 0.06
 """Added to the squared distance of two tracklets of one shot that are not at one place: people who walk by
-one camera are equally small, dark and blurred, and so alike."""
+one camera are equally small, dark and blurred, and so alike. Not where one is the `PICTURE` of the other."""
 
 IMAGE_HEIGHTS = 0.38, 0.48, PLAUSIBLE
 """As `HEIGHTS`, for images of a folder, where the distances of single faces are taken as they are."""
@@ -78,8 +82,8 @@ LINK_MARGIN, LINK_IOU = 0.3, 0.1
 """Time and position: boxes widened by the first, a share of their size, overlap by at least the second."""
 
 ALONE_S, ALONE_MARGIN = 0.65, 1.0
-"""Where no other tracklet is near, one continues another so far away (as `LINK_MARGIN`), if no more than so
-many seconds lie between them: in the frames of a moving camera a face jumps."""
+"""Where no other tracklet is near that could be meant, one continues another so far away (as `LINK_MARGIN`),
+if no more than so many seconds lie between them: in the frames of a moving camera a face jumps."""
 
 SLIP = 0.5
 """Share of the samples of the shorter of two clusters in which both may be present, if they certainly are one
@@ -174,6 +178,8 @@ class _Nodes:
     """(N, shots) float32: the share of its weight that each has in each shot."""
     places: sparse.csr_array
     """(N, places) float32: likewise, at each place of a shot (`_places`)."""
+    width: Float
+    """(N,) mean width of the faces in pixels."""
 
     def merged(self, into: Int) -> _Nodes:
         """Merge nodes with the same number in `into`, (N,)."""
@@ -196,6 +202,7 @@ class _Nodes:
             samples,
             sparse.csr_array(shares @ self.shots),
             sparse.csr_array(shares @ self.places),
+            (shares @ self.width).astype(np.float32),
         )
 
 
@@ -424,6 +431,11 @@ class _Appearance:
     noise: Float
     """(T,) squared distance by which it is expected to be too large; below 0 where it is too small."""
 
+    def contradicts(self, one: int, other: int) -> bool:
+        """Return whether both are known and farther apart than `CONTRADICTION`."""
+        apart = float(np.linalg.norm(self.vector[one] - self.vector[other]))
+        return bool(self.known[one] and self.known[other]) and apart > CONTRADICTION
+
 
 def _appearance(table: pd.DataFrame, tracklets: _Tracklets, crop_noise: float) -> _Appearance:
     """Return what is known of the tracklets; `crop_noise` as `CROP_NOISE`."""
@@ -443,7 +455,8 @@ def _appearance(table: pd.DataFrame, tracklets: _Tracklets, crop_noise: float) -
     width = np.minimum(table["crop_px"].to_numpy(np.float32), FULL_PX)
     crops = table["crops"].to_numpy(np.float32)
     weight[place] = crops * width * quality**2
-    noise[place] = crop_noise / crops
+    unclear = UNCLEAR * np.interp(quality, (_UNCLEAR_QUALITY, CLEAR_QUALITY), (1.0, 0.0))
+    noise[place] = crop_noise / crops - unclear
     return _Appearance(known, vector, weight, noise)
 
 
@@ -461,40 +474,23 @@ def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -
 
     Tracklets that continue each other in time and position share a chain.
 
-    Each tracklet is continued at most once, the nearest in time first, and where it was heading, unless the
-    embeddings of the two chains contradict each other.
+    Each tracklet is continued at most once, the nearest in time first: where it was heading, and then, of
+    those that are left, where no other is near, unless the embeddings of the chains contradict each other.
     """
-    pairs = _meetings(tracklets, appearance.known, reach_s)
+    pairs, chains = sorted(_meetings(tracklets, appearance, reach_s)), _Chains(tracklets, appearance)
+    for pair in pairs:
+        if pair.overlap >= LINK_IOU:
+            chains.join(pair, CONTRADICTION)
     # Neighbors of which nothing is known are mostly no faces, or further boxes of the same one.
-    count = len(tracklets.ids)
-    earlier_ones = np.bincount([p.later for p in pairs if appearance.known[p.earlier]], minlength=count)
-    later_ones = np.bincount([p.earlier for p in pairs if appearance.known[p.later]], minlength=count)
-    chains = np.arange(count)
-    total = appearance.vector * appearance.weight[:, None]
-    weight, best = appearance.weight.copy(), np.where(appearance.known, tracklets.best_quality, 0)
-    continuing: set[int] = set()
-    continued: set[int] = set()
-    made: list[_Meeting] = []
-    for pair in sorted(pairs):
-        if pair.later in continuing or pair.earlier in continued:
-            continue
-        alone = pair.gap_s <= ALONE_S and earlier_ones[pair.later] <= 1 and later_ones[pair.earlier] <= 1
-        if not alone and pair.overlap < LINK_IOU:
-            continue
-        one, other = sorted((chains[pair.earlier], chains[pair.later]))
-        if weight[one] and weight[other]:
-            apart = np.linalg.norm(total[one] / weight[one] - total[other] / weight[other])
-            unclear = alone and min(best[one], best[other]) < CLEAR_QUALITY
-            if apart > (UNCLEAR_CONTRADICTION if unclear else CONTRADICTION):
-                continue
-        continuing.add(pair.later)
-        continued.add(pair.earlier)
-        made.append(pair)
-        total[one] += total[other]
-        weight[one] += weight[other]
-        best[one] = max(best[one], best[other])
-        chains[chains == other] = one
-    return chains, made
+    left, known = [pair for pair in pairs if chains.are_open(pair)], appearance.known
+    count = len(known)
+    earlier_ones = np.bincount([pair.later for pair in left if known[pair.earlier]], minlength=count)
+    later_ones = np.bincount([pair.earlier for pair in left if known[pair.later]], minlength=count)
+    for pair in left:
+        alike = known[pair.earlier] == known[pair.later] and pair.gap_s <= ALONE_S
+        if alike and earlier_ones[pair.later] <= 1 and later_ones[pair.earlier] <= 1:
+            chains.join(pair, UNCLEAR_CONTRADICTION)
+    return chains.of, chains.links
 
 
 class _Meeting(NamedTuple):
@@ -517,10 +513,57 @@ class _Meeting(NamedTuple):
         return 1 - self.apart
 
 
-def _meetings(tracklets: _Tracklets, known: NDArray[np.bool_], reach_s: float) -> list[_Meeting]:
-    """Return all pairs within `ALONE_MARGIN` and `reach_s`; `known` as of `_Appearance`."""
+class _Chains:
+    """Chains of tracklets that continue each other, while they are made.
+
+    `of` (T,) is the chain of each tracklet, `links` what was joined.
+    """
+
+    def __init__(self, tracklets: _Tracklets, appearance: _Appearance) -> None:
+        self.of: Int = np.arange(len(tracklets.ids))
+        self.links: list[_Meeting] = []
+        self._total = appearance.vector * appearance.weight[:, None]
+        self._weight = appearance.weight.copy()
+        self._best = np.where(appearance.known, tracklets.best_quality, 0)
+        self._continuing: set[int] = set()
+        self._continued: set[int] = set()
+
+    def are_open(self, pair: _Meeting) -> bool:
+        """Return whether neither end is joined to another yet."""
+        return pair.later not in self._continuing and pair.earlier not in self._continued
+
+    def join(self, pair: _Meeting, unclear_contradiction: float) -> None:
+        """Join both chains of a pair, unless it is not open, or their embeddings contradict each other.
+
+        Args:
+            pair: The two tracklets.
+            unclear_contradiction: In place of `CONTRADICTION` if one chain never reaches `CLEAR_QUALITY`.
+        """
+        if not self.are_open(pair):
+            return
+        one, other = sorted((self.of[pair.earlier], self.of[pair.later]))
+        total, weight, best = self._total, self._weight, self._best
+        if weight[one] and weight[other]:
+            apart = np.linalg.norm(total[one] / weight[one] - total[other] / weight[other])
+            unclear = min(best[one], best[other]) < CLEAR_QUALITY
+            if apart > (unclear_contradiction if unclear else CONTRADICTION):
+                return
+        self._continuing.add(pair.later)
+        self._continued.add(pair.earlier)
+        self.links.append(pair)
+        total[one] += total[other]
+        weight[one] += weight[other]
+        best[one] = max(best[one], best[other])
+        self.of[self.of == other] = one
+
+
+def _meetings(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -> list[_Meeting]:
+    """Return all pairs within `ALONE_MARGIN` and `reach_s`.
+
+    A single face has no motion of its own: it moves on as it came from the tracklet before it.
+    """
     by_end = np.argsort(tracklets.until_s, kind="stable")
-    ends = tracklets.until_s[by_end]
+    ends, known, speed = tracklets.until_s[by_end], appearance.known, tracklets.speed.copy()
     pairs = []
     for number, start in enumerate(tracklets.first_s):
         # Only tracklets that end by the start; times have rounding errors.
@@ -531,7 +574,7 @@ def _meetings(tracklets: _Tracklets, known: NDArray[np.bool_], reach_s: float) -
             continue
         gap = start - tracklets.last_s[before]
         # After a frame that was displayed for long, the motion of a face is unknown.
-        moved = np.where(gap <= reach_s, gap, 0)[:, None] * tracklets.speed[before]
+        moved = np.where(gap <= reach_s, gap, 0)[:, None] * speed[before]
         here = tracklets.first_box[number : number + 1]
         there = tracklets.last_box[before]
         overlap = buffered_iou(there + moved, here, LINK_MARGIN)[:, 0]
@@ -539,6 +582,10 @@ def _meetings(tracklets: _Tracklets, known: NDArray[np.bool_], reach_s: float) -
         near = np.maximum(
             *(buffered_iou(boxes, here, ALONE_MARGIN)[:, 0] for boxes in (there, there + moved))
         )
+        if tracklets.lengths[number] == 1:
+            origin = _origin(overlap, near * (known[before] & (gap <= ALONE_S)))
+            if origin is not None and not appearance.contradicts(int(before[origin]), number):
+                speed[number] = (here[0] - there[origin]) / gap[origin]
         pairs += [
             _Meeting(
                 not (known[number] and known[earlier]),
@@ -552,6 +599,19 @@ def _meetings(tracklets: _Tracklets, known: NDArray[np.bool_], reach_s: float) -
             if max(one, close) >= LINK_IOU
         ]
     return pairs
+
+
+def _origin(overlap: Float, near: Float) -> int | None:
+    """Return which of N earlier tracklets a face continues: one that was heading there, or the only one near.
+
+    Args:
+        overlap: (N,) IoU with where each was heading.
+        near: (N,) likewise, with `ALONE_MARGIN`; 0 for those that cannot be meant.
+    """
+    if overlap.max() >= LINK_IOU:
+        return int(overlap.argmax())
+    close = np.flatnonzero(near >= LINK_IOU)
+    return int(close[0]) if len(close) == 1 else None
 
 
 def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, *, images: bool) -> tuple[Int, Real]:
@@ -672,9 +732,16 @@ def _nodes(
         np.zeros(len(known), np.int64),
         _shares(tracklets.shot[known, None]),
         _places(tracklets, known),
+        _widths(tracklets)[known],
     )
     grouped = single.merged(place[chains[known]])
     return dataclasses.replace(grouped, meets=meets, samples=samples)
+
+
+def _widths(tracklets: _Tracklets) -> Float:
+    """Return (T,) mean widths in pixels."""
+    sums = np.bincount(tracklets.number, tracklets.box[:, 2] - tracklets.box[:, 0])
+    return (sums / tracklets.lengths).astype(np.float32)
 
 
 def _shares(of: Int) -> sparse.csr_array:
@@ -756,8 +823,9 @@ def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: 
         both = nodes.meets[rows].tocoo()
         shorter = np.minimum(nodes.samples[rows][both.row], nodes.samples[both.col])
         barred = (both.data > slip * shorter) | (squared[both.row, both.col] > CERTAIN**2)
-        elsewhere = nodes.shots[rows] @ nodes.shots.T - nodes.places[rows] @ nodes.places.T
-        squared += ELSEWHERE * elsewhere.toarray()
+        elsewhere = (nodes.shots[rows] @ nodes.shots.T - nodes.places[rows] @ nodes.places.T).toarray()
+        wider = nodes.width[rows, None] / nodes.width[None, :]
+        squared += ELSEWHERE * np.where(np.maximum(wider, 1 / wider) < PICTURE, elsewhere, 0)
         squared[both.row[barred], both.col[barred]] = np.inf
         here = np.arange(len(rows))
         squared[here, rows] = np.inf
