@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,14 @@ def test_a_signal_after_models_were_released_is_handled() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "handled\n")
+
+
+def test_threads_share_a_model(exact: Settings, crowd: Images) -> None:
+    model = compiled(registry.ALIGNER, exact, batch=1)
+    several = [images_of(registry.ALIGNER.role, crowd[index:] + crowd[:index], 3) for index in range(4)]
+    alone = [model.run(images) for images in several]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(30):
+            for given, expected in zip(pool.map(model.run, several), alone, strict=True):
+                for ours, theirs in zip(given, expected, strict=True):
+                    assert np.array_equal(ours, theirs)

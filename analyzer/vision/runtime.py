@@ -329,6 +329,7 @@ class _OpenVino:
         self._queue = ov.AsyncInferQueue(compiled, streams)
         self._queue.set_callback(self._keep)
         self._batch = wanted[1]
+        self._running = threading.Lock()
 
     @staticmethod
     def _read(ov: Any, core: Any, content: bytes, wanted: _Input) -> Any:
@@ -368,10 +369,12 @@ class _OpenVino:
     def run(self, images: Sequence[Image]) -> Arrays:
         batches = _batches(images, self._batch)
         results: list[Arrays] = [[] for _ in batches]
-        for index, batch in enumerate(batches):
-            # The engine reads the array itself, which lives until all is done; by default it would copy it.
-            self._queue.start_async({0: batch}, (results, index), share_inputs=True)
-        self._queue.wait_all()
+        # The queue is made for one thread, and previews compare faces beside the tables' own thread.
+        with self._running:
+            for index, batch in enumerate(batches):
+                # The engine reads the array itself, which lives until all is done; by default it copies it.
+                self._queue.start_async({0: batch}, (results, index), share_inputs=True)
+            self._queue.wait_all()
         return _joined(results, len(images))
 
 
