@@ -10,20 +10,21 @@ from analyzer.evaluation.calibrate import LEAST_OF_A_BAND
 Figure = dict[str, Any]
 
 LIMITS = (
-    "**Number of people.** Of the six errors in clips, four are further people, visible with faces of 32 to 100 "
-    "pixels for 1.4 seconds and more, whom the descriptions leave out as background; one is somebody who is seen "
-    "for 0.83 seconds, where the rule asks for one; the last is two men of an animation of 256 colors with "
-    "landmarks drawn on every face, which makes them alike.",
-    "**Time on screen.** Of what is too much, more than a third is those two men, and another third two long clips "
-    "in which everybody is visible in nearly every sample, longer than was noted. Seconds were noted by eye, to "
-    "about 15 %. Edited made videos, whose truth is exact, are off by 0.0 %.",
-    "**Known ages.** The ten in clips are entertainers in three clips, of whom nine are 30 to 80 pixels wide; 29 of "
-    "the 35 in photographs are on one group picture of 1927. `faceres` alone, a model of another project that was "
-    "trained on millions of pictures of celebrities, misses the ten by 11.6 years and the 35 by 7.2.",
-    "**Labeled faces.** The teacher that reads dlib's models and both of `faceres`, and is too large to ship, has "
-    "98.2 % and 4.4 years on these faces; its root mean square error of age, as a mean of the eight cells, is 7.8 "
-    "years. Errors of age grow with age, so cells of older people weigh most, and UTKFace has few of them to learn "
-    "from. inaFaceAnalyzer reports 7.7 years.",
+    "**Number of people.** Of the six errors in clips, four are further people, visible with faces of "
+    "32 to 100 pixels for 1.4 seconds and more, whom the descriptions leave out as background; one is "
+    "somebody who is seen for 0.83 seconds, where the rule asks for one; the last is two men of an "
+    "animation of 256 colors with landmarks drawn on every face, which makes them alike.",
+    "**Time on screen.** Of what is too much, more than a third is those two men, and another third two "
+    "long clips in which everybody is visible in nearly every sample, longer than was noted. Seconds "
+    "were noted by eye, to about 15 %. Edited made videos, whose truth is exact, are off by 0.0 %.",
+    "**Known ages.** The ten in clips are entertainers in three clips, of whom nine are 30 to 80 pixels "
+    "wide; 29 of the 35 in photographs are on one group picture of 1927. `faceres` alone, a model of "
+    "another project that was trained on millions of pictures of celebrities, misses the ten by 11.6 "
+    "years and the 35 by 7.2.",
+    "**Labeled faces.** The teacher that reads dlib's models and both of `faceres`, and is too large to "
+    "ship, has 98.2 % and 4.4 years on these faces; its root mean square error of age, as a mean of the "
+    "eight cells, is 7.8 years. Errors of age grow with age, so cells of older people weigh most, and "
+    "UTKFace has few of them to learn from. inaFaceAnalyzer reports 7.7 years.",
 )
 """What sets the limit where a goal is missed: paragraphs."""
 
