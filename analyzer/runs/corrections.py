@@ -50,8 +50,6 @@ __all__ = [
 
 ACTIONS = ("merge", "split", "not_a_person", "gender", "age", "name", "drop", "undo")
 
-"""What a correction can say about a gender; unknown: it is not to be stated."""
-
 MAX_AGE_YEARS = 120.0
 
 _MAX_NAME = 100
@@ -86,7 +84,7 @@ class Correction:
     person: int | None = None
     """All but merge and undo: the person number."""
     gender: str | None = None
-    """gender: one of `GENDERS`."""
+    """gender: one of `GENDERS`; unknown: it is not to be stated."""
     age_years: float | None = None
     """age: in years, or instead:"""
     age_band: str | None = None
