@@ -182,7 +182,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert dataclasses.asdict(Limits()) == {
         **{"memory_mb": 4000, "cpu_s": 43200, "wall_s": 21600, "stall_s": 300, "crashes": 3}
     }
-    assert dataclasses.asdict(Pace()) == {"pause_s": (5, 10), "bot_pause_s": 3600}
+    assert dataclasses.asdict(Pace()) == {"pause_s": (5, 10), "bot_pause_s": 3600, "per_host": 1}
     assert OnFailure() == OnFailure(command=(), webhook=None)
     assert config.BOT_PAUSE_CAP_S == 86400
 

@@ -452,7 +452,7 @@ def test_the_visitors_camera_is_shown_with_boxes(server: RunningServer, camera_f
         page.locator("#faces tbody tr").nth(1).wait_for(timeout=WAIT_S * 1000)
         page.locator("#total", has_text="2").wait_for()
         label = page.locator("#boxes").get_attribute("aria-label")
-        assert label.startswith("Faces: 1 · ") and "; 2 · " in label
+        assert label.startswith("Faces: #1 ") and "; #2 " in label
         colored = page.evaluate(
             """() => {
               const boxes = document.getElementById('boxes');
