@@ -50,8 +50,6 @@ __all__ = [
 
 ACTIONS = ("merge", "split", "not_a_person", "gender", "age", "name", "drop", "undo")
 
-"""What a correction can say about a gender; unknown: it is not to be stated."""
-
 MAX_AGE_YEARS = 120.0
 
 _MAX_NAME = 100
