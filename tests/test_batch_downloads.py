@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +15,10 @@ from typing import Any
 import pytest
 
 from analyzer.batch.config import Filters, Jobs, Pace, Retry, jobs_of
+from analyzer.batch.context import default_fetcher
 from analyzer.batch.executors.base import Downloader, FetcherMaker, MachineLostError
 from analyzer.batch.executors.inline import InlineExecutor
+from analyzer.batch.executors.node_downloads import NodeDownloads, Order, Update
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.log import OnEvent, ignore
 from analyzer.batch.outcome import Outcome
@@ -303,6 +307,9 @@ def test_a_video_whose_machine_is_free_goes_first(
 
     def submit(spec: JobSpec) -> None:
         machines.near.add(free)
+        deadline = time.monotonic() + 60
+        while machines.node_of(free) is None and time.monotonic() < deadline:  # its download may end last
+            time.sleep(0.01)
         waits(spec)
 
     executor.submit = submit  # type: ignore[method-assign]
@@ -333,3 +340,22 @@ def test_segments_of_a_file_that_has_changed_at_its_address_are_not_used(
     other = fetched("other")
     keys = [work_key(each, Settings(), models) for each in (first, same, other)]
     assert keys[0] == keys[1] != keys[2] and first.video_id == other.video_id
+
+
+# --- what downloads on a machine -----------------------------------------------------------------------
+
+
+def test_a_download_that_was_released_before_it_began_asks_nothing(server: Server, tmp_path: Path) -> None:
+    """Ray may run the two calls in any order."""
+    server.add("/clip.mp4", write_video(tmp_path / "clip.mp4", numbered(2), fps=5))
+    item = Item(server.url("/clip.mp4"), MediaKind.VIDEO)
+    with contextlib.closing(NodeDownloads(str(tmp_path / "scratch"))) as downloads:
+        downloads.release(1)
+        for number in (1, 2):
+            downloads.begin(Order(number, default_fetcher, Settings(), item))
+        updates: list[Update] = []
+        while not updates:
+            updates = downloads.poll(2, 10)
+        assert updates[0].candidate is not None
+        with pytest.raises(KeyError):
+            downloads.poll(1, 0)
