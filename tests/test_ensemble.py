@@ -25,6 +25,7 @@ from testkit.faces import REPORT, SHARED
 
 Crops = list[NDArray[np.uint8]]
 
+ROOT = Path(__file__).parents[1]
 _FACES = 120
 _GENDER_RIGHT, _AGE_ERROR_YEARS = 0.88, 6.0
 """Well below what models/ensemble.md states: so few faces vary."""
@@ -105,6 +106,13 @@ def test_every_part_is_part_of_the_set() -> None:
             patch.setitem(registry.MODELS, part.name, other)
             patch.setattr(registry, part.name.upper().replace("DLIB-", ""), other)
             assert choose(Settings()).members() != before
+
+
+def test_the_pages_state_below_which_age_gender_is_unknown() -> None:
+    years = CropReader.load(Settings(), embeddings=False).calibration.child_years
+    for page in ("README.md", "docs/design.md"):
+        text = " ".join((ROOT / page).read_text("utf-8").split())
+        assert f"for people who look younger than {years:.0f}" in text, page
 
 
 def test_commercial_use_is_refused() -> None:

@@ -47,8 +47,6 @@ TOO_FEW = "too few people"
 
 NOT_KNOWN = "–"
 
-"""Perceived gender, as it is written."""
-
 
 @dataclass(frozen=True)
 class Figure:

@@ -84,7 +84,7 @@ class Correction:
     person: int | None = None
     """All but merge and undo: the person number."""
     gender: str | None = None
-    """gender: one of `GENDERS`."""
+    """gender: one of `GENDERS`; unknown: it is not to be stated."""
     age_years: float | None = None
     """age: in years, or instead:"""
     age_band: str | None = None
