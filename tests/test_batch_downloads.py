@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from analyzer.batch.config import Filters, Jobs, Pace, Retry, jobs_of
+from analyzer.batch.context import default_fetcher
 from analyzer.batch.executors.base import Downloader, FetcherMaker, MachineLostError
 from analyzer.batch.executors.inline import InlineExecutor
+from analyzer.batch.executors.node_downloads import NodeDownloads, Order, Update
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.log import OnEvent, ignore
 from analyzer.batch.outcome import Outcome
@@ -333,3 +336,22 @@ def test_segments_of_a_file_that_has_changed_at_its_address_are_not_used(
     other = fetched("other")
     keys = [work_key(each, Settings(), models) for each in (first, same, other)]
     assert keys[0] == keys[1] != keys[2] and first.video_id == other.video_id
+
+
+# --- what downloads on a machine -----------------------------------------------------------------------
+
+
+def test_a_download_that_was_released_before_it_began_asks_nothing(server: Server, tmp_path: Path) -> None:
+    """Ray may run the two calls in any order."""
+    server.add("/clip.mp4", write_video(tmp_path / "clip.mp4", numbered(2), fps=5))
+    item = Item(server.url("/clip.mp4"), MediaKind.VIDEO)
+    with contextlib.closing(NodeDownloads(str(tmp_path / "scratch"))) as downloads:
+        downloads.release(1)
+        for number in (1, 2):
+            downloads.begin(Order(number, default_fetcher, Settings(), item))
+        updates: list[Update] = []
+        while not updates:
+            updates = downloads.poll(2, 10)
+        assert updates[0].candidate is not None
+        with pytest.raises(KeyError):
+            downloads.poll(1, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,31 @@ from typing import Any
 import pytest
 
 from analyzer.batch.config import Retry, jobs_of
+from analyzer.batch.context import default_fetcher
 from analyzer.batch.executors import ray as ray_module
-from analyzer.batch.executors.base import WorkerState
+from analyzer.batch.executors.base import MachineLostError, WorkerState
 from analyzer.batch.executors.local import LocalExecutor
+from analyzer.batch.executors.ray_cluster import Needs
+from analyzer.batch.executors.ray_downloads import RayDownloads
+from analyzer.batch.executors.station import Assignment, Station
 from analyzer.batch.failure_policy import CRASHES, Phase
 from analyzer.batch.ledger import Ledger
-from analyzer.batch.protocol import Done, Failed, JobEvent, Opened, Resources, Segment
+from analyzer.batch.protocol import (
+    Done,
+    Failed,
+    JobEvent,
+    JobSpec,
+    Opened,
+    Resources,
+    Segment,
+    decode_command,
+)
 from analyzer.batch.scheduler import Scheduler
 from analyzer.cli.batch_commands import _code
 from analyzer.cli.options import TEMPORARY
 from analyzer.runs.transfer import RunReceiver
 from analyzer.settings import Settings
+from analyzer.sources.types import Item, MediaKind
 from analyzer.vision.selection import models_hash
 from testkit.media import numbered, write_video
 from testkit.ray_double import executor_without_ray
@@ -102,6 +117,37 @@ def test_a_cancel_waits_for_a_run_that_is_being_published(
     assert isinstance(done, Done) and (tmp_path / "out" / done.run / "run.json").exists()
 
 
+def test_no_station_keeps_the_files_of_a_job_that_ends_while_it_is_given_some(
+    slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have got them from another station of its machine before it is told."""
+    submitted, given = Station.submit, threading.Event()
+
+    def slowly(self: Station, assignment: Assignment, *more: Any) -> str | None:
+        answer = submitted(self, assignment, *more)
+        command = decode_command(assignment.spec)
+        if isinstance(command, JobSpec) and command.segments != (0, 0):
+            given.set()
+            time.sleep(0.5)
+        return answer
+
+    monkeypatch.setattr(Station, "submit", slowly)
+    scratch = tmp_path / "scratch"
+    executor = executor_without_ray(monkeypatch, scratch, "a", "a", prepare=busy, source="send")
+    spec = job(tmp_path / "out", resources=Resources(workers=2))
+    spec = replace(spec, video=replace(spec.video, paths=(slow_file,)))
+    with contextlib.closing(executor):
+        executor.submit(spec)
+        until(executor, lambda events: given.is_set())
+        assert list(scratch.rglob(slow_file.name))
+        executor.cancel(spec.job_id)
+        until(executor, lambda events: ended(events, spec))
+        deadline = time.monotonic() + 10
+        while list(scratch.rglob(slow_file.name)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert list(scratch.rglob(slow_file.name)) == []
+
+
 def test_a_cluster_that_is_lost_ends_the_batch_run_as_it_should(
     slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +175,20 @@ def test_a_cluster_that_is_lost_ends_the_batch_run_as_it_should(
     with Ledger(jobs.ledger, read_only=True) as ledger:
         history = ledger.history(1)
     assert [one["outcome"] for one in history["attempts_list"]] == ["stopped", "done"]
+
+
+def test_a_cluster_that_is_lost_is_no_failure_of_a_video(tmp_path: Path) -> None:
+    def lost() -> Any:
+        raise ConnectionError("GCS is not available")
+
+    def nothing(*facts: Any) -> None:
+        pass
+
+    downloads = RayDownloads(Needs(1, 100, 0), None, lost, list)
+    item = Item("https://example.org/clip.mp4", MediaKind.VIDEO)
+    calls: Any = {"accept": nothing, "on_wait": nothing, "on_progress": nothing}
+    with pytest.raises(MachineLostError, match="GCS is not available"):
+        downloads.fetch(default_fetcher, Settings(), item, tmp_path, **calls)
 
 
 def test_of_a_run_without_its_annotated_video_only_that_is_made(

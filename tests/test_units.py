@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +90,47 @@ def opened(units: Units, places: list[Station], job: Job, expected: int = 9) -> 
     give(units, places)
     (place,) = (one for one in places if one.unit is not None and one.unit.job is job)
     done(units, place, expected)
+
+
+# --- lost stations -------------------------------------------------------------------------------------
+
+
+def lose(units: Units, places: list[Station], *numbers: int) -> list[int]:
+    """Lose stations one after another; returns the losses of their job after each."""
+    losses = []
+    for place in [one for one in places if one.number in numbers]:
+        places.remove(place)
+        units.place_lost(place, places)
+        assert place.unit is not None
+        losses.append(units.lost(place.unit, place.node_id, places))
+        units.hand_back(place.unit)
+    return losses
+
+
+def test_the_stations_that_a_machine_loses_at_once_are_one_loss() -> None:
+    units, places = Units(), stations(*"aaabb")
+    video = add(units)
+    opened(units, places, video, expected=60)
+    give(units, places)
+    assert lose(units, places, 1, 2, 3) == [1, 1, 1], "a machine is gone"
+    assert lose(units, places, 4) == [2], "so is another one"
+    units.committed(video, Segment(video.id, 58, 1, 1, 1))
+    assert (video.losses, video.lost_with) == (0, set())
+
+
+def test_a_video_that_ends_its_stations_again_and_again_is_found_out() -> None:
+    """Also if they are all on one machine: what was begun after a loss counts anew."""
+    units, places = Units(), stations("a", "a")
+    video = add(units)
+    opened(units, places, video, expected=60)
+    found = []
+    for number in itertools.count(3):
+        give(units, places)
+        found += lose(units, places, places[0].number)
+        places.append(Station(number, "a"))
+        if found[-1] == 5:
+            break
+    assert len(found) == 9, "each loss excuses one station, which was in work meanwhile"
 
 
 # --- segments that kill their process ------------------------------------------------------------------

@@ -70,14 +70,21 @@ class NodeDownloads:
         except OutputError as error:  # an actor that cannot be made does not say why
             self._problem = str(error)
         self._downloads: dict[int, _Download] = {}
+        self._ended_early: set[int] = set()
+        """Numbers of downloads that were released before they began: Ray keeps no order."""
+        self._lock = threading.Lock()
 
     def facts(self) -> Facts:
         """Return where the actor is, and what it runs on."""
         return replace(facts(), problem=self._problem)
 
     def begin(self, order: Order) -> None:
-        """Begin to download a video."""
-        download = self._downloads[order.number] = _Download(order, self._folder)
+        """Begin to download a video, unless it was released."""
+        with self._lock:
+            if order.number in self._ended_early:
+                self._ended_early.remove(order.number)
+                return
+            download = self._downloads[order.number] = _Download(order, self._folder)
         threading.Thread(target=download.run, name="download", daemon=True).start()
 
     def poll(self, number: int, timeout_s: float) -> list[Update]:
@@ -99,8 +106,11 @@ class NodeDownloads:
             return opened.read(size)
 
     def release(self, number: int) -> None:
-        """End a download, or keep its files no longer; does nothing if that has been done."""
-        download = self._downloads.pop(number, None)
+        """End a download, also one that is about to begin, or keep its files no longer."""
+        with self._lock:
+            download = self._downloads.pop(number, None)
+            if download is None:
+                self._ended_early.add(number)
         if download is not None:
             download.release()
 

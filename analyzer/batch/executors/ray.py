@@ -87,7 +87,7 @@ _CANCEL_S = 1.5
 """A station whose job is canceled is ended after this time; its own process is, a little earlier."""
 _CLOSE_S = 2.0
 _MAX_LOSSES = 5
-"""A job during which so many stations were lost without a new segment is held to be the cause."""
+"""A job with so many `Job.losses` is held to be the cause."""
 _MAX_START_LOSSES = 3
 """Stations that end before they have answered once, one after another, will not start at all."""
 _WRITERS = 8
@@ -451,8 +451,8 @@ class RayExecutor:
         """The station has begun its job."""
         assert actor.unit is not None
         unit = actor.unit
+        self._units.begun(unit, actor)  # also if its job has ended: the station may have got the video
         if unit.job.ending is None:
-            self._units.begun(unit, actor)
             self._out.append(Placed(unit.job.id, actor.node, unit.segments))
         self._poll(actor)
 
@@ -598,7 +598,8 @@ class RayExecutor:
             self._out.append(job.ending)
             for actor in self._actors:
                 if actor.number in job.holders:
-                    actor.handle.release.remote(job.id)
+                    with contextlib.suppress(RayError, ConnectionError):
+                        actor.handle.release.remote(job.id)
 
     # -- lost stations
 
@@ -666,10 +667,10 @@ class RayExecutor:
         if unit is None or unit.job.ending is not None:
             return
         job = unit.job
-        job.losses += 1
+        losses = self._units.lost(unit, actor.node_id, self._actors)
         if unit.placed:
             self._out.append(Moved(job.id, actor.node, f"the worker on {actor.node} was lost: {reason}"))
-        if job.losses >= _MAX_LOSSES:
+        if losses >= _MAX_LOSSES:
             self._end(job, Failed(job.id, "lost", Phase.ANALYZE, f"{CRASHES['lost']} ({reason})"))
         else:
             self._hand_back(unit)

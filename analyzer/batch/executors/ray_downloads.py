@@ -130,7 +130,10 @@ class RayDownloads:
     ) -> Video | None:
         """As in `Downloader`."""
         self.release(folder)
-        machine = self._chosen()
+        try:
+            machine = self._chosen()
+        except (RayError, ConnectionError) as error:  # no failure of the video
+            raise MachineLostError(f"the cluster does not answer ({cause_of(error)})", "") from error
         if machine is None:
             return None
         order = Order(next(self._numbers), maker, settings, item)

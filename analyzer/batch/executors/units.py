@@ -59,7 +59,9 @@ class Job:
     ending: JobEvent | None = None
     """Its last event, once no station works on it."""
     losses: int = 0
-    """Stations lost since the last new segment."""
+    """Stations lost since the last new segment; those that a machine loses at once count as one."""
+    lost_with: set[Unit] = field(default_factory=set)
+    """Units in work on the machines of these stations when they were lost."""
     segments: set[int] = field(default_factory=set)
     """Those reported."""
     files: tuple[SourceFile, ...] | None = None
@@ -203,6 +205,27 @@ class Units:
         if unit.is_shared:
             unit.job.holders[place.number] = place.node_id
 
+    @staticmethod
+    def lost(unit: Unit, node_id: str, others: Iterable[Place]) -> int:
+        """Note that a station was lost during a unit.
+
+        Args:
+            unit: What it worked on.
+            node_id: Ray's id of its machine.
+            others: The stations that are left, perhaps not for long: the whole machine may be gone.
+
+        Returns:
+            `Job.losses`.
+        """
+        job = unit.job
+        if unit in job.lost_with:
+            job.lost_with.remove(unit)
+            return job.losses
+        job.losses += 1
+        working = [other.unit for other in others if other.node_id == node_id and other.unit is not None]
+        job.lost_with.update(one for one in working if one.job is job)
+        return job.losses
+
     def place_lost(self, place: Place, others: Iterable[Place]) -> None:
         """Note that a station is gone."""
         is_last = place.node_id not in {other.node_id for other in others}
@@ -234,6 +257,7 @@ class Units:
             return []
         job.segments.add(event.segment)
         job.losses = 0
+        job.lost_with.clear()
         events: list[JobEvent] = [event]
         if job.spread is not None:
             job.spread.committed(event.segment)
