@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -306,6 +307,9 @@ def test_a_video_whose_machine_is_free_goes_first(
 
     def submit(spec: JobSpec) -> None:
         machines.near.add(free)
+        deadline = time.monotonic() + 20
+        while not executor.submitted and machines.node_of(free) is None and time.monotonic() < deadline:
+            time.sleep(0.01)  # its download may end last
         waits(spec)
 
     executor.submit = submit  # type: ignore[method-assign]
