@@ -377,8 +377,10 @@ def published(document: dict[str, Any]) -> list[str]:
             f"2023), with DeepFace by the same test. Ours are measured as there, on {bias['n']}",
             "faces: means over eight cells, women and men, white and others, 20 to 50 and older.",
             "Differences are those between men and women, white and others, younger and older",
-            "people, without sign. inaFaceAnalyzer's models were trained on FairFace; ours read dlib's,",
-            "whose data is not stated, and were trained and calibrated on other faces of UTKFace.",
+            "people, without sign. inaFaceAnalyzer's models were trained on FairFace. Ours were trained",
+            "and calibrated on other faces of UTKFace; before that, they learned from other faces: dlib's",
+            "from some that are not stated, `faceres`, which the network was fine-tuned from, from",
+            "celebrities (VGGFace2, IMDB-WIKI), some of whom may be in UTKFace, clips and photographs.",
         ),
     ]
 
