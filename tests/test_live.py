@@ -679,7 +679,7 @@ def test_clock_and_gaps_are_in_the_tables(tmp_path: Path, monkeypatch: pytest.Mo
                 taken.clear()
                 now[0] = float(time_s)
                 yield Arrival(take)
-                taken.wait(1)  # The reader has read the clock before the next frame moves it.
+                taken.wait(10)  # The reader has read the clock before the next frame moves it.
 
         def ended(self) -> bool:
             return True

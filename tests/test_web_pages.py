@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from testkit.browser import chromium
+from testkit.demo import write_demo
 from testkit.uploads import distinct
 from testkit.web import RunningServer, accessible, browser_page, serving
 
@@ -34,7 +35,7 @@ def test_a_video_is_uploaded_watched_listed_and_deleted(
     server: RunningServer, browser: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "Council & <i>meeting.mp4"
-    file.write_bytes(distinct(41))
+    write_demo(file, 20)  # long enough for its progress to be seen, by a worker that has loaded all
     with browser_page(browser, server) as page:
         accessible(page)
         page.set_input_files("#files", file)

@@ -72,7 +72,7 @@ class ServeConfig:
     """WebSockets at the same time."""
     live_sessions: int = 4
     """Cameras, those of visitors and of the server, that are analyzed at the same time."""
-    live_memory_mb: int = 2000
+    live_memory_mb: int = 3000
     """Memory that the process of each may reserve."""
     live_idle_s: float = 30.0
     """A visitor's camera that sends nothing for so long is left, and a page that shows nothing."""
