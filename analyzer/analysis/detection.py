@@ -230,13 +230,15 @@ class _Preparer:
 
     def _prepare(self, sample: Sample) -> _Searched | _Reused:
         frame, before = sample.frame, self._last
+        reduction = _IMAGE_REDUCTION if self._thorough and sample.image_name else 1.0
+        size = self._detector.input_size(frame.width, frame.height, reduction)
         with self._stages("convert"):
-            signature = frame.signature()
+            reduced = frame.reduced(*size)
+            signature = reduced.signature()
         if before is not None and self._same(before, sample, signature):
             return _Reused(frame.time_s, sample.image_name, before)
         with self._stages("convert"):
-            reduction = _IMAGE_REDUCTION if self._thorough and sample.image_name else 1.0
-            scaled = frame.scaled(*self._detector.input_size(frame.width, frame.height, reduction))
+            scaled = reduced.scaled(*size)
             small = thumbnail(scaled)
         with self._stages("shots"):
             boundary = self._shots.is_shot_boundary(small)

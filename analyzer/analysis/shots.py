@@ -74,6 +74,10 @@ _LEAST_DIFFERENCE = 5.0
 
 def thumbnail(image: Image) -> Image:
     """Return (54, 96, 3) uint8 BGR from (H, W, 3) uint8 BGR, by which shots are compared."""
+    height, width = image.shape[:2]
+    if not width % 2 and not height % 2 and width >= 4 * _THUMBNAIL[0] and height >= 4 * _THUMBNAIL[1]:
+        # The mean of pixels two by two is fast, and half of all that follow are saved.
+        image = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     return cv2.resize(image, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
