@@ -21,6 +21,7 @@ from analyzer import Settings, analyze
 from analyzer.errors import MediaError, MediaErrorKind
 from analyzer.live.connections import _Decoded
 from analyzer.media import colors
+from analyzer.media import frame as frame_module
 from analyzer.media.cropping import Cropping, declared_cropping
 from analyzer.media.frame import Frame, Scaler, Still
 from analyzer.media.geometry import Geometry, Half, Orientation, orientation_of, sane_aspect
@@ -154,7 +155,8 @@ def geometries() -> list[Geometry]:
 
 
 @pytest.mark.parametrize("geometry", geometries(), ids=str)
-def test_all_conversions_of_a_frame_agree(geometry: Geometry) -> None:
+def test_all_conversions_of_a_frame_agree(geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_module, "SIGNATURE_PX", 16)
     picture = av.VideoFrame.from_ndarray(scenery(192, 144), "rgb24").reformat(
         format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
     )
@@ -166,6 +168,10 @@ def test_all_conversions_of_a_frame_agree(geometry: Geometry) -> None:
     size = frame.width // 2, frame.height // 2
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     assert off(frame.scaled(*size), small) < 2
+    lower = size[0] // 2, size[1] // 2
+    reduced = frame.reduced(*lower)
+    assert reduced is not frame
+    assert off(reduced.scaled(*lower), cv2.resize(image, lower, interpolation=cv2.INTER_AREA)) < 2
     native = frame.yuv()
     assert native is not None and (native.width, native.height) == (frame.width, frame.height)
     converted = native.reformat(format="bgr24", src_colorspace=Colorspace.ITU709)

@@ -427,7 +427,7 @@ def test_colors_follow_matrix_and_range(
         container.mux(stream.encode())
     with VideoReader(tmp_path / "a.mkv", Settings()) as reader:
         frame = next(iter(reader.frames()))
-        for image in (frame.image(), frame.scaled(320, 180)):
+        for image in (frame.image(), frame.scaled(320, 180), frame.reduced(320, 180).scaled(320, 180)):
             np.testing.assert_allclose(image[5, 5], (40, 60, 200), atol=2)
 
 
@@ -439,6 +439,35 @@ def test_scaling_averages_and_does_not_alias(tmp_path: Path) -> None:
     exact = cv2.resize(frame.image(), (160, 120), interpolation=cv2.INTER_AREA).astype(float)
     assert np.abs(frame.scaled(160, 120) - exact).mean() < 1.5
     assert frame.scaled(1280, 960).shape == (960, 1280, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "pix_fmt", "wanted", "stored"),
+    [
+        ((1920, 1080), "yuv420p", (640, 384), (960, 540)),
+        ((3840, 2160), "yuvj420p", (640, 384), (960, 540)),
+        ((1280, 720), "yuv420p", (640, 384), (1280, 720)),  # half would be too low
+        ((640, 360), "yuv420p", (64, 32), (160, 90)),  # for the signature
+        ((1282, 1080), "yuv420p", (320, 192), (1282, 1080)),  # half its color samples would be half pixels
+        ((1920, 1080), "yuv444p", (640, 384), (1920, 1080)),
+        ((1920, 1080), "bgr24", (640, 384), (1920, 1080)),
+    ],
+)
+def test_frames_are_halved_while_enough_pixels_are_left(
+    size: tuple[int, int], pix_fmt: str, wanted: tuple[int, int], stored: tuple[int, int]
+) -> None:
+    random = np.random.default_rng(1)
+    picture = cv2.resize(random.integers(30, 220, (27, 48, 3), dtype=np.uint8), size)
+    decoded = av.VideoFrame.from_ndarray(picture, "bgr24").reformat(format=pix_fmt)
+    frame = Frame(1.5, True, decoded, Geometry(*size), Scaler())
+    reduced = frame.reduced(*wanted)
+    assert (reduced._decoded.width, reduced._decoded.height) == stored
+    assert (reduced is frame) == (size == stored)
+    assert (reduced.time_s, reduced.geometry) == (frame.time_s, frame.geometry)
+    exact = cv2.resize(frame.image(), wanted, interpolation=cv2.INTER_AREA).astype(int)
+    off, full_off = (np.abs(one.scaled(*wanted) - exact).mean() for one in (reduced, frame))
+    assert off < full_off + 0.5
+    assert reduced.signature().shape == frame.signature().shape
 
 
 def test_one_frame_and_many_a_second(tmp_path: Path) -> None:

@@ -275,8 +275,8 @@ class Still:
 
 def _can_be_halved(width: int, height: int, wanted_width: int, wanted_height: int) -> bool:
     """Tell whether all planes of a 4:2:0 frame have even sides, and half as many pixels are enough."""
-    enough = width >= 2 * max(wanted_width, SIGNATURE_PX) and height >= 2 * wanted_height
-    return enough and not width % 4 and not height % 4
+    enough = width >= 2 * wanted_width and height >= 2 * wanted_height
+    return enough and max(width, height) >= 2 * SIGNATURE_PX and not width % 4 and not height % 4
 
 
 def _halved(image: Image) -> Image:
