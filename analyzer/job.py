@@ -33,7 +33,15 @@ from analyzer.media.read_report import ReadReport, joined_report
 from analyzer.media.reader import VideoReader
 from analyzer.output.preview import OnPreview, Previewer
 from analyzer.runs.corrections import read_corrections
-from analyzer.runs.derive import derive, same_analysis, table_files, work_key, write_spreadsheet, write_tables
+from analyzer.runs.derive import (
+    derive,
+    prepare,
+    same_analysis,
+    table_files,
+    work_key,
+    write_spreadsheet,
+    write_tables,
+)
 from analyzer.runs.folders import run_folder
 from analyzer.runs.pool import analyze_in_processes, worker_count
 from analyzer.runs.provenance import run_info
@@ -112,6 +120,8 @@ class _ProgressReporter:
         first, time_s, faces = message
         self._done_s[first] = time_s - self._reader.segment_bounds(first)[0]
         self.samples += 1
+        if faces and not self.faces and not self._images:
+            prepare()  # the next samples are read meanwhile
         self.faces += faces
         done_s = sum(self._done_s.values())
         self._on_event(Progress(*self._job, done_s, self._duration_s, self.samples, self.faces, self._images))

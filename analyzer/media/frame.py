@@ -175,14 +175,18 @@ class Frame:
         if planes is None:
             return self
         wanted = self.geometry.stored_size(width, height)
-        y, u, v = planes.y, planes.u, planes.v
-        while _can_be_halved(y.shape[1], y.shape[0], *wanted):
-            y, u, v = (_halved(plane) for plane in (y, u, v))
-        if y is planes.y:
+        height, width = planes.y.shape
+        halvings = 0
+        while _can_be_halved(width >> halvings, height >> halvings, *wanted):
+            halvings += 1
+        if not halvings:
             return self
-        small = av.VideoFrame(y.shape[1], y.shape[0], decoded.format.name)
-        for plane, of_small in zip((y, u, v), planes_of(small), strict=True):
-            of_small[:] = plane
+        small = av.VideoFrame(width >> halvings, height >> halvings, decoded.format.name)
+        for plane, target in zip((planes.y, planes.u, planes.v), planes_of(small), strict=True):
+            nearly = plane
+            for _ in range(halvings - 1):
+                nearly = _halved(nearly)
+            cv2.resize(nearly, target.shape[::-1], dst=target, interpolation=cv2.INTER_AREA)
         small.colorspace, small.color_range = _matrix(decoded), decoded.color_range
         return replace(self, _decoded=small)
 

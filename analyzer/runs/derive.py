@@ -51,6 +51,7 @@ __all__ = [
     "Tables",
     "derive",
     "derive_people",
+    "prepare",
     "same_analysis",
     "table_files",
     "work_key",
@@ -112,6 +113,14 @@ def same_analysis(info: RunInfo, settings: Settings, models_hash: str) -> bool:
     return all(dict(info).get(name) == value for name, value in wanted.items()) and all(
         info["libraries"].get(name) == metadata.version(name) for name in _DETERMINING
     )
+
+
+def prepare() -> None:
+    """Import what `derive` needs where faces were found: it takes long.
+
+    Call it while other threads work. In a thread of its own it could meet another import halfway.
+    """
+    import scipy.sparse  # noqa: F401
 
 
 def derive(  # noqa: PLR0917
