@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -18,6 +19,7 @@ import ray
 
 from analyzer.batch.config import Jobs, Pace, Retry, jobs_of, load_jobs
 from analyzer.batch.context import default_fetcher
+from analyzer.batch.executors import ray_downloads
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.executors.ray import RayExecutor
@@ -33,6 +35,7 @@ from testkit import faults
 from testkit.clusters import cluster
 from testkit.faults import Bench, Result, make_video
 from testkit.media import numbered, write_video
+from testkit.ray_double import RayDouble, executor_without_ray
 from testkit.servers import Handler, Server, serve
 from tests.batch_faults import without_models
 
@@ -52,6 +55,48 @@ def machines(folders: Path) -> Iterator[Any]:
         yield made
 
 
+class Nodes:
+    """Two machines without a common folder, each with room for one station."""
+
+    def __init__(self, without_ray: Callable[..., tuple[RayExecutor, RayDouble]] | None) -> None:
+        self._without_ray = without_ray
+        self._double: RayDouble | None = None
+
+    @contextlib.contextmanager
+    def executor(self) -> Iterator[RayExecutor]:
+        if self._without_ray is None:
+            with on_ray() as executor:
+                yield executor
+        else:
+            executor, self._double = self._without_ray()
+            with contextlib.closing(executor):
+                until_idle(executor)
+                yield executor
+
+    def lose_downloads(self, executor: RayExecutor) -> list[int]:
+        """Kill the actors that download; returns their numbers."""
+        downloader = executor.downloader
+        assert downloader is not None
+        handles = [one.handle for one in downloader._machines.values() if one.handle]
+        pids = [ray_downloads.ray.get(handle.facts.remote()).pid for handle in handles]
+        for pid in pids:
+            if self._double is None:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                self._double.lose(pid=pid)
+        return pids
+
+
+@pytest.fixture(params=["without Ray", pytest.param("Ray", marks=pytest.mark.slow)])
+def nodes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    if request.param == "Ray":
+        request.getfixturevalue("machines")
+        return Nodes(None)
+    more: Any = {"prepare": without_models, "fetch": "workers"}
+    make = functools.partial(executor_without_ray, monkeypatch, tmp_path / "scratch", "a", "b", **more)
+    return Nodes(make)
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     with serve() as made:
@@ -67,9 +112,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_ray(**more: Any) -> Iterator[RayExecutor]:
     known = {"cpus": 1, "memory_mb": MEMORY_MB, "fetch": "workers", "prepare": without_models}
     with contextlib.closing(RayExecutor(2, **known | more)) as executor:
-        while any(worker.state is not WorkerState.IDLE for worker in executor.workers()):
-            assert list(executor.events(0.1)) == []
+        until_idle(executor)
         yield executor
+
+
+def until_idle(executor: RayExecutor) -> None:
+    while any(worker.state is not WorkerState.IDLE for worker in executor.workers()):
+        assert list(executor.events(0.1)) == []
 
 
 def jobs_for(addresses: list[str], out: Path, **more: Any) -> Jobs:
@@ -94,6 +143,7 @@ def rows(jobs: Jobs) -> dict[str, tuple[Any, ...]]:
 # --- results -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_spread_video_has_the_same_results(
     server: Server, folders: Path, machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +176,7 @@ def test_a_spread_video_has_the_same_results(
 
 
 def test_failures_are_those_of_downloads_to_this_machine(
-    server: Server, machines: Any, clip: Path, tmp_path: Path
+    server: Server, nodes: Nodes, clip: Path, tmp_path: Path
 ) -> None:
     names = "fine", "gone", "half", "forbidden", "busy", "large", "text"
     server.add("/fine.mp4", clip)
@@ -139,7 +189,10 @@ def test_failures_are_those_of_downloads_to_this_machine(
     # The one that pauses its host comes last.
     addresses = [server.url(f"/{name}.mp4") for name in sorted(names, key=lambda name: name == "busy")]
     found: dict[str, Any] = {}
-    with on_ray() as executor, contextlib.closing(LocalExecutor(1, 1, prepare=without_models)) as local:
+    with (
+        nodes.executor() as executor,
+        contextlib.closing(LocalExecutor(1, 1, prepare=without_models)) as local,
+    ):
         for name, one in (("here", local), ("there", executor)):
             server.requests.clear()
             jobs = jobs_for(addresses, tmp_path / name, settings=settings)
@@ -182,7 +235,7 @@ def test_a_page_that_embeds_a_site_is_left_to_this_machine(
 
 
 def test_the_pace_of_hosts_holds_over_all_machines(
-    machines: Any, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one host no two at a time, with the pause between them; of two hosts side by side."""
     pause_s = 1.0
@@ -204,7 +257,7 @@ def test_the_pace_of_hosts_holds_over_all_machines(
 
         return route
 
-    with serve() as first, serve() as second, on_ray() as executor:
+    with serve() as first, serve() as second, nodes.executor() as executor:
         addresses = []
         for number in range(3):
             for host, server in (("a", first), ("b", second)):
@@ -224,15 +277,8 @@ def test_the_pace_of_hosts_holds_over_all_machines(
 # --- machines that are lost --------------------------------------------------------------------------
 
 
-def actor_pids(executor: RayExecutor) -> list[int]:
-    """Of the actors that download."""
-    downloader = executor.downloader
-    assert downloader is not None
-    return [ray.get(one.handle.facts.remote()).pid for one in downloader._machines.values() if one.handle]
-
-
 def test_an_actor_that_is_lost_while_it_downloads(
-    server: Server, folders: Path, machines: Any, clip: Path, tmp_path: Path
+    server: Server, nodes: Nodes, clip: Path, tmp_path: Path
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
     body = clip.read_bytes()
@@ -249,12 +295,11 @@ def test_an_actor_that_is_lost_while_it_downloads(
     server.routes["/a.mp4"] = route
     jobs = jobs_for([server.url("/a.mp4")], tmp_path / "out")
 
-    with on_ray() as executor:
+    with nodes.executor() as executor:
 
         def kill() -> None:
             assert begun.wait(120)
-            (pid,) = actor_pids(executor)
-            os.kill(pid, signal.SIGKILL)
+            assert len(nodes.lose_downloads(executor)) == 1
             go_on.set()
 
         killer = threading.Thread(target=kill)
@@ -270,12 +315,12 @@ def test_an_actor_that_is_lost_while_it_downloads(
 
 
 def test_a_video_whose_machine_is_lost_is_downloaded_again(
-    server: Server, machines: Any, clip: Path, tmp_path: Path
+    server: Server, nodes: Nodes, clip: Path, tmp_path: Path
 ) -> None:
     """The stations of the other machine had still to get it."""
     address = server.add("/a.mp4", clip)
     jobs = jobs_for([address], tmp_path / "out")
-    with on_ray() as executor:
+    with nodes.executor() as executor:
         killed: list[int] = []
 
         def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
@@ -285,9 +330,7 @@ def test_a_video_whose_machine_is_lost_is_downloaded_again(
                 for actor in executor._actors:  # as if only that of the other machine were free
                     if actor.node_id == held.node_id:
                         actor.become(WorkerState.WORKING)
-                killed.extend(actor_pids(executor))
-                for pid in killed:
-                    os.kill(pid, signal.SIGKILL)
+                killed.extend(nodes.lose_downloads(executor))
 
         assert Scheduler(jobs, executor, on_event=on_event).run().done == 1
     assert killed and len(faults.events(jobs.out, "downloaded")) == 2
@@ -318,8 +361,8 @@ def test_segments_of_another_file_are_not_joined(
                 server.add("/talk.mp4", contents[1])
                 (held,) = downloader._held.values()
                 stations = [actor for actor in executor._actors if actor.node_id == held.node_id]
-                killed.extend([*actor_pids(executor), *(one.facts.pid for one in stations if one.facts)])
-                for pid in killed:
+                killed.extend(Nodes(None).lose_downloads(executor))
+                for pid in [one.facts.pid for one in stations if one.facts]:
                     os.kill(pid, signal.SIGKILL)
 
         outcome = run_batch(load_jobs(bench.jobs, out=out), executor=executor, on_event=on_event)
