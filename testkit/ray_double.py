@@ -70,7 +70,8 @@ class _Actor:
             given = [RayDouble.get(each) if isinstance(each, Future) else each for each in arguments]
             return self._facts() if name == "facts" else getattr(self._made, name)(*given)
         except Exception as error:
-            raise RayTaskError(name, traceback.format_exc(), error).as_instanceof_cause() from error
+            cause = error.cause if isinstance(error, RayTaskError) else error  # Ray nests none in another
+            raise RayTaskError(name, traceback.format_exc(), cause).as_instanceof_cause() from error
 
     def _facts(self) -> Any:
         assert self.node is not None

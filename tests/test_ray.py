@@ -36,6 +36,7 @@ from analyzer.batch.protocol import (
     Opened,
     Placed,
     Progress,
+    ProtocolError,
     Ready,
     Resources,
     Segment,
@@ -391,6 +392,20 @@ def test_a_segment_that_comes_after_all_others_leaves_nothing_in_a_published_run
     job_here.finishing = False
     assert store(unit, [report]).events == [report.event]
     assert PartStore(run, "key").segments() == [0]
+
+
+@pytest.mark.parametrize("key", ["../key", "a/b", ""])
+def test_keys_of_parts_that_stations_send_are_plain_names(key: str, tmp_path: Path) -> None:
+    """They become part of paths; objects that are sent are made without the checks of their classes."""
+    there = PartStore(tmp_path / "there", "key")
+    there.commit_empty(0)
+    opened, run = Opened(1, "key", (), 1, None), tmp_path / "out/run"
+    object.__setattr__(opened, "parts_key", key)
+    unit = Unit(Job(job(tmp_path), run, run / ".new", contextlib.ExitStack()))
+    for report in (Report(opened), Report(part=Packed(key, 0, there.pack(0)))):
+        stored = store(unit, [report])
+        assert isinstance(stored.error, ProtocolError) and stored.events == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
 
 
 def test_a_process_may_get_another_part_of_a_job_that_was_canceled_in_it(tmp_path: Path) -> None:

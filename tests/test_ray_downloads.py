@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from analyzer.batch.executors import ray_downloads
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.executors.ray import RayExecutor
+from analyzer.batch.executors.ray_cluster import Needs
+from analyzer.batch.executors.ray_downloads import HeldVideo, RayDownloads
 from analyzer.batch.fetching import Downloads
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.run import run_batch
@@ -58,7 +61,11 @@ def machines(folders: Path) -> Iterator[Any]:
 class Nodes:
     """Two machines without a common folder, each with room for one station."""
 
-    def __init__(self, without_ray: Callable[..., tuple[RayExecutor, RayDouble]] | None) -> None:
+    def __init__(
+        self, folder: Path, without_ray: Callable[..., tuple[RayExecutor, RayDouble]] | None = None
+    ) -> None:
+        self.folder = folder
+        """For their temporary files."""
         self._without_ray = without_ray
         self._double: RayDouble | None = None
 
@@ -91,10 +98,11 @@ class Nodes:
 def nodes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
     if request.param == "Ray":
         request.getfixturevalue("machines")
-        return Nodes(None)
+        return Nodes(request.getfixturevalue("folders"))
     more: Any = {"prepare": without_models, "fetch": "workers"}
-    make = functools.partial(executor_without_ray, monkeypatch, tmp_path / "scratch", "a", "b", **more)
-    return Nodes(make)
+    scratch = tmp_path / "scratch"
+    make = functools.partial(executor_without_ray, monkeypatch, scratch, "a", "b", **more)
+    return Nodes(scratch, make)
 
 
 @pytest.fixture
@@ -338,9 +346,52 @@ def test_a_video_whose_machine_is_lost_is_downloaded_again(
     assert "which had downloaded it, was lost: its process ended unexpectedly" in moved["reason"]
 
 
+def test_a_video_that_its_machine_cannot_read_any_more_is_downloaded_again(
+    server: Server, nodes: Nodes, clip: Path, tmp_path: Path
+) -> None:
+    """And nothing else of that machine is."""
+    jobs = jobs_for([server.add("/a.mp4", clip)], tmp_path / "out")
+    with nodes.executor() as executor:
+        downloader, used = executor.downloader, list[Any]()
+        assert downloader is not None
+
+        def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
+            if name == "downloaded" and not used:
+                (held,) = downloader._held.values()
+                for actor in executor._actors:  # as if only that of the other machine were free
+                    if actor.node_id == held.node_id:
+                        actor.become(WorkerState.WORKING)
+                (path,) = nodes.folder.rglob("*.mp4")
+                path.unlink()
+                used.append(held.machine)
+
+        assert Scheduler(jobs, executor, on_event=on_event).run().done == 1
+        assert used[0] in downloader._machines.values(), "it goes on"
+    (moved,) = faults.events(jobs.out, "moved")
+    assert "which had downloaded it, cannot read it any more: FileNotFoundError" in moved["reason"]
+
+
+def test_the_video_whose_machine_is_free_is_found_at_once(tmp_path: Path) -> None:
+    """However many wait: which machines are free is asked once."""
+    asked: list[None] = []
+
+    def idle() -> set[str]:
+        asked.append(None)
+        return {"b"}
+
+    downloads = RayDownloads(Needs(1, 100, 0), None, list, idle)
+    folders = [tmp_path / f"{number}" for number in range(9)]
+    for number, folder in enumerate(folders):
+        machine: Any = SimpleNamespace(node_id="b" if number > 6 else "a")
+        downloads._held[folder] = HeldVideo(number, machine, ())
+    assert downloads.nearest([tmp_path / "here", *folders]) == folders[7]
+    assert downloads.nearest(folders[:7]) is None
+    assert len(asked) == 2
+
+
 @pytest.mark.slow
 def test_segments_of_another_file_are_not_joined(
-    server: Server, machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, folders: Path, machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine with the file is lost, and the host sends another one by then."""
     shares = "settings.threads", "settings.workers"
@@ -361,7 +412,7 @@ def test_segments_of_another_file_are_not_joined(
                 server.add("/talk.mp4", contents[1])
                 (held,) = downloader._held.values()
                 stations = [actor for actor in executor._actors if actor.node_id == held.node_id]
-                killed.extend(Nodes(None).lose_downloads(executor))
+                killed.extend(Nodes(folders).lose_downloads(executor))
                 for pid in [one.facts.pid for one in stations if one.facts]:
                     os.kill(pid, signal.SIGKILL)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 
 from analyzer.batch.config import Retry, jobs_of
 from analyzer.batch.context import default_fetcher
@@ -252,6 +253,19 @@ def test_a_spread_video_fails_when_no_machine_is_left(make: Make, slow_file: Pat
         executor._refuse(actor, "its disk is full")
     failed = until(executor, lambda events: ended(events, spec))[-1]
     assert isinstance(failed, Failed) and (failed.kind, failed.error) == ("start", "its disk is full")
+
+
+def test_a_station_that_cannot_be_given_a_piece_of_its_video_is_replaced(
+    make: Make, slow_file: Path, tmp_path: Path
+) -> None:
+    """It would wait for the piece, though it is alive."""
+    (executor, ray), spec = make("a", prepare=acts, source="send"), slow(tmp_path / "out", slow_file)
+    ray.failing["give"] = [ActorUnavailableError("the connection is broken", None)]
+    executor.submit(spec)
+    events = until(executor, lambda events: ended(events, spec))
+    assert isinstance(events[-1], Done)
+    (moved,) = (event for event in events if isinstance(event, Moved))
+    assert moved.reason == "the worker on a was lost: it could not be reached"
 
 
 # --- what a station cannot do ---------------------------------------------------------------------------
