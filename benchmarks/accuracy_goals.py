@@ -20,8 +20,7 @@ LIMITS = (
     "them. Edited made videos, whose truth is exact, are off by 0.0 %.",
     "**Gender in photographs.** Two of the wrong ones are stated with 0.98 and more, on faces of 31 and 39 "
     "pixels, and two with 0.76 and 0.81. Stated probabilities are right in every class of size and quality, "
-    "so what would leave these unknown would leave more unknown who are right; five of the unknown are "
-    "narrower than the 20 pixels from which on gender is estimated.",
+    "so what would leave these unknown would leave more unknown who are right.",
     "**Known ages.** The ten in clips are entertainers in three clips, of whom nine are 30 to 80 pixels "
     "wide; 29 of the 35 in photographs are on one group picture of 1927. The first are estimated too young "
     "and the others too old, so that other assumptions about how frequent ages are help one and harm the "
