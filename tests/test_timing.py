@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import analyzer
+from analyzer import job
+from analyzer.events import Progress
 from analyzer.settings import Settings
 from analyzer.util import timing
 from analyzer.util.timing import STAGES, StageTimer
@@ -174,3 +176,26 @@ def test_run_without_faces_has_no_stage_that_needs_them(tmp_path: Path) -> None:
     run = analyzer.analyze(path, Settings(fps=5, video=False), out=tmp_path / "out")
     names = set(run.info["stages_s"])
     assert {"decode", "convert", "shots", "detect", "track", "write", "link"} == names
+
+
+@pytest.mark.parametrize("shows_faces", [True, False])
+def test_what_linking_needs_is_imported_once_before_the_video_ends(
+    shows_faces: bool,
+    two_portraits: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[object] = []
+    derive = job.derive
+    monkeypatch.setattr(job, "prepare", lambda: calls.append("prepare"))
+    monkeypatch.setattr(job, "derive", lambda *given: calls.append("derive") or derive(*given))
+
+    def on_event(event: object) -> None:
+        if isinstance(event, Progress):
+            calls.append(event.samples)
+
+    portrait = np.ascontiguousarray(two_portraits[0])
+    images = [np.roll(portrait, n, 1) for n in range(15)] if shows_faces else numbered(15)
+    path = write_video(tmp_path / "a.mp4", images, fps=5)
+    analyzer.analyze(path, Settings(fps=1, video=False), out=tmp_path / "out", on_event=on_event)
+    assert calls == [*(["prepare"] if shows_faces else []), 1, 2, 3, "derive"]
