@@ -397,7 +397,7 @@ def test_no_statement_reads_all_rows_to_find_a_few(tmp_path: Path) -> None:
         ledger.skip(2, "no", "filter")
         ledger.reopen(2)
         ledger.of_origin("https://lists.test/c")
-        ledger.unfinished(["https://lists.test/c"])
+        list(ledger.unfinished("https://lists.test/c"))
         ledger.running()
         ledger.needs_download(work.id)
         ledger.is_published(tmp_path / "run")

@@ -50,6 +50,9 @@ __all__ = [
     "channel_name",
     "check_address",
     "is_generic",
+    "is_link",
+    "link_of",
+    "linked_item",
     "own_address",
     "positive_number",
     "publish_download",
@@ -111,6 +114,10 @@ _MOST_AHEAD = 500
 """Entries of a playlist that are taken at a time."""
 
 
+_PLAIN_LINK = {"_type", "url", "ie_key", "id"}
+"""The keys of `link_of` for all links but transparent ones."""
+
+
 def link_of(entry: Mapping[str, Any]) -> Info:
     """Return what is needed of a playlist's link to a video to open it, and to identify the video.
 
@@ -121,6 +128,25 @@ def link_of(entry: Mapping[str, Any]) -> Info:
     if kind != "url":
         link |= {key: entry[key] for key in _OF_PAGE if entry.get(key) is not None}
     return link
+
+
+def is_link(item: Item) -> bool:
+    """Return whether an item is a playlist's link to a video, and `linked_item` can make it again."""
+    entry = item.entry
+    if entry is None or item.error is not None or not item.standalone:
+        return False
+    return entry.get("_type") == "url" and entry["url"] == item.source and entry.keys() == _PLAIN_LINK
+
+
+def linked_item(url: str, key: str | None, title: str | None) -> Item:
+    """Make the item of a link again, without what only its playlist says.
+
+    Args:
+        url: The video's address.
+        key: `ie_key` of the link.
+        title: What the playlist calls the video.
+    """
+    return Item(url, MediaKind.VIDEO, title=title, entry=link_of({"_type": "url", "url": url, "ie_key": key}))
 
 
 def stands_alone(entry: Mapping[str, Any]) -> bool:
