@@ -56,8 +56,10 @@ class Channel(Fetcher):
 
     listed = 0
 
-    def resolve(self, source: Any, on_wait: Any = None, on_left_out: Any = None) -> Iterator[Item]:
-        del on_left_out
+    def identified(
+        self, source: Any, *, over: Any = (), on_wait: Any = None, on_left_out: Any = None
+    ) -> Iterator[tuple[None, Item]]:
+        del over, on_left_out
         name, number = source.rsplit("/", 1)
         for each in range(int(number)):
             type(self).listed += 1
@@ -70,7 +72,8 @@ class Channel(Fetcher):
                 "id": id,
                 "url": f"https://www.youtube.com/watch?v={id}",
             }
-            yield Item(entry["url"], MediaKind.VIDEO, title=f"Title {each}", duration_s=60.0, entry=entry)
+            item = Item(entry["url"], MediaKind.VIDEO, title=f"Title {each}", duration_s=60.0, entry=entry)
+            yield None, item
 
 
 def fetchers(settings: Settings, on_progress: Any) -> Fetcher:

@@ -170,16 +170,20 @@ class Listing:
 
     def _other(self, listed: _Listed, identity: str) -> Source | None:
         """The source that has listed a video for the same folder before, but with other settings."""
-        folder, own = listed.source.folder, listed.hashes[0]
-        hashes = self._hashes_in.setdefault(folder, set())
-        hashes.add(own)
-        if len(hashes) == 1:
+        if self._none_differs(listed):
             return None
+        folder, own = listed.source.folder, listed.hashes[0]
         for work in self._context.ledger.of_identity(identity):
             owner = self._owner(work.id)
             if owner is not None and owner.folder == folder and work.settings_hash != own:
                 return owner
         return None
+
+    def _none_differs(self, listed: _Listed) -> bool:
+        """Whether all sources so far that list videos for a source's folder have its settings."""
+        hashes = self._hashes_in.setdefault(listed.source.folder, set())
+        hashes.add(listed.hashes[0])
+        return len(hashes) == 1
 
     @staticmethod
     def _is_there(fetcher: Fetcher, work: Work) -> bool:
@@ -202,16 +206,21 @@ class Listing:
             return
         over = context.ledger.over(source.origin, *source.hashes)
         try:
-            for item in source.fetcher.resolve(
+            for identity, item in source.fetcher.identified(
                 name,
+                over=over if self._none_differs(source) else (),  # else who lists them, too, matters
                 on_wait=self._wait,
                 on_left_out=lambda left: context.log(FilesSkipped.name, **vars(left)),
             ):
                 if not self._queue.is_open(source.source):
                     break
                 listed += 1
+                if item is None:
+                    assert identity is not None
+                    self._own(source.source, over[identity])
+                    continue
                 try:
-                    queued += self._add(source, item, over)
+                    queued += self._add(source, identity, item, over)
                 except AnalyzerError:
                     raise
                 except Exception as error:  # noqa: BLE001 - one entry must not end the list
@@ -239,11 +248,12 @@ class Listing:
         self._context.tally.source_failed(origin, failure.kind, error)
         self._context.log("source_failed", source=origin, kind=failure.kind, error=error)
 
-    def _add(self, listed: _Listed, item: Item, over: Mapping[str, int]) -> bool:
+    def _add(self, listed: _Listed, identity: str | None, item: Item, over: Mapping[str, int]) -> bool:
         """Enter a listed video into the ledger; returns whether it was queued.
 
         Args:
             listed: Its source.
+            identity: As `Fetcher.identified` yields it.
             item: The video.
             over: Of the source's videos that need no more work: the row of each identity.
         """
@@ -255,7 +265,7 @@ class Listing:
             context.log("still_changing", source=well_formed(item.source))
             return False
         try:
-            identity = listed.fetcher.identify(item)
+            identity = identity or listed.fetcher.identify(item)
         except SourceError as error:  # a file that was removed since it was listed
             self._failed(source, failure_of(error, Phase.FETCH))
             return False

@@ -49,6 +49,7 @@ __all__ = [
     "candidate_of",
     "channel_name",
     "check_address",
+    "identity_of_link",
     "is_generic",
     "is_link",
     "link_of",
@@ -1079,14 +1080,26 @@ def video_id_of(item: Item, key: str | None, name: object) -> str:
         elif item.entry is not None and own_address(item.entry) is None:
             address += f"#{item.entry.get('url')}"  # as do its links without their own addresses
         return web_id(address)
-    full = f"{site}-{name}"
-    if _SAFE_NAME.fullmatch(full):
+    return _site_id(f"{site}-{name}")
+
+
+def identity_of_link(entry: Mapping[str, Any]) -> str | None:
+    """Return the `Video.video_id` of a playlist's link, if the link itself has the site's id."""
+    name = entry.get("id")
+    if not name or entry["_type"] != "url":
+        return None
+    site = _site_name(entry.get("ie_key"))
+    return _site_id(f"{site}-{name}") if site else None
+
+
+def _site_id(full: str) -> str:
+    if _is_safe_name(full):
         return full
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", full)
     return f"{safe[:48]}-{hashlib.sha256(full.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_is_safe_name = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 
 
 def is_generic(key: str | None) -> bool:
