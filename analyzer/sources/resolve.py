@@ -424,24 +424,31 @@ class Fetcher:
         page = raw.get("webpage_url") or source
         # Entries that contain a whole video lack what yt-dlp copies from the playlist.
         inherited = {key: raw.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
+        place = itertools.count(1)
+
+        def shorten(entry: Info | None) -> _Identified | Info | None:
+            """Of a link to a video, what it says; anything else as it is."""
+            number = next(place)
+            if not entry or entry.get("_type", "video") not in URL_TYPES or session.names_playlist(entry):
+                return entry
+            identity = identity_of_link(entry)
+            if identity in over and entry.get("title") not in _GONE:
+                return identity, None
+            address = own_address(entry)
+            alone = address is not None and address == entry["url"]  # as `stands_alone`
+            return identity, _entry_item(entry, address or f"{page}#{number}", alone, link_of(entry))
+
         number = 0
         try:
-            for some in session.entries(raw.get("entries") or (), page):
+            for some in session.entries(raw.get("entries") or (), page, shorten):
                 for entry in some:
                     number += 1
-                    if not entry:
+                    if isinstance(entry, tuple):
+                        yield entry
+                    elif not entry:
                         name, kind = f"{page}#{number}", SourceErrorKind.PRIVATE_OR_REMOVED
                         failure = source_failure(kind, name, f"entry {number} of the playlist")
                         yield None, failed_item(failure, name)
-                    elif entry.get("_type", "video") in URL_TYPES and not session.names_playlist(entry):
-                        identity = identity_of_link(entry)
-                        if identity in over and entry.get("title") not in _GONE:
-                            yield identity, None
-                            continue
-                        address = own_address(entry)
-                        alone = address is not None and address == entry["url"]  # as `stands_alone`
-                        item = _entry_item(entry, address or f"{page}#{number}", alone, link_of(entry))
-                        yield identity, item
                     else:
                         whole = {**inherited, **entry}
                         yield from self._walk_further(session, whole, f"{page}#{number}", depth, over)

@@ -111,7 +111,7 @@ def own_address(entry: Mapping[str, Any]) -> str | None:
 _OF_PAGE = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
 """What an embedding page says about a video that takes precedence over the embedded player."""
 
-_MOST_AHEAD = 500
+_MOST_AHEAD = 2000
 """Entries of a playlist that are taken at a time."""
 
 
@@ -446,7 +446,7 @@ class YtDlpSession:
             raise self.call.refusal
         return value
 
-    def entries(self, listed: Iterable[Any], page: str) -> Iterator[list[Any]]:
+    def entries(self, listed: Iterable[Any], page: str, shorten: Callable[[Any], T]) -> Iterator[list[T]]:
         """Yield the entries of a playlist, some at a time.
 
         A thread for each entry would cost far more than the entry. So a worker takes several: up to the next
@@ -456,18 +456,20 @@ class YtDlpSession:
         Args:
             listed: The entries; to take one may need a request.
             page: The playlist's address, for errors.
+            shorten: Called in the worker, with each entry; what it returns is yielded. To hand all of an
+                entry's data to a thread on another core takes about as long as to make them.
 
         Raises:
             AnalyzerError: As from `run`, after the entries before it.
         """
         source, taken, more = iter(listed), 0, True
         while more:
-            some: list[Any] = []
+            some: list[T] = []
             most = min(3 * taken + 1, _MOST_AHEAD, self.call.left)
             error = None
             try:
                 more = self.run(
-                    lambda: self._take(source, most, some),  # noqa: B023 - done before the next turn
+                    lambda: self._take(map(shorten, source), most, some),  # noqa: B023 - done before the next turn
                     name=lambda: f"{page}#{taken + len(some) + 1}",  # noqa: B023
                 )
             except AnalyzerError as failure:
@@ -480,7 +482,7 @@ class YtDlpSession:
             if error is not None:
                 raise error
 
-    def _take(self, source: Iterator[Any], most: int, some: list[Any]) -> bool:
+    def _take(self, source: Iterator[T], most: int, some: list[T]) -> bool:
         """Add entries to `some` until a request was made; return whether there may be more."""
         requests, end = self._requests, time.monotonic() + POLL_S
         for entry in itertools.islice(source, most):
@@ -1085,10 +1087,10 @@ def video_id_of(item: Item, key: str | None, name: object) -> str:
 
 def identity_of_link(entry: Mapping[str, Any]) -> str | None:
     """Return the `Video.video_id` of a playlist's link, if the link itself has the site's id."""
-    name = entry.get("id")
-    if not name or entry["_type"] != "url":
+    key, name = entry.get("ie_key"), entry.get("id")
+    if not key or not name or entry["_type"] != "url":
         return None
-    site = _site_name(entry.get("ie_key"))
+    site = _site_name(key)
     return _site_id(f"{site}-{name}") if site else None
 
 
