@@ -114,7 +114,14 @@ class Faces:
 
     @classmethod
     def build(cls, *, boxes: object, scores: object, **arrays: object) -> Self:
-        """Make `Faces` from array-likes; missing ones become NaN or -1."""
+        """Make `Faces` from array-likes; missing ones become NaN or -1.
+
+        Raises:
+            TypeError: `Faces` has no array of such a name.
+            ValueError: As on construction.
+        """
+        if not arrays.keys() <= _SHAPES.keys():
+            raise TypeError(f"Faces has no {', '.join(sorted(arrays.keys() - _SHAPES.keys()))}")
         n = len(np.asarray(scores))
         given = {"boxes": boxes, "scores": scores, **arrays}
         made: dict[str, Any] = {}

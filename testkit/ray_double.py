@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import itertools
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for_futures
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from analyzer.batch.executors import actors, station
+from analyzer.batch.executors import actors, ray_downloads, station
 from analyzer.batch.executors import ray as driver
 from analyzer.batch.executors.local import Prepare
 
-__all__ = ["executor_without_ray"]
+__all__ = ["RayDouble", "executor_without_ray"]
 
 _numbers = itertools.count(1)
 _WAIT_S = 0.005
+_CALLED_AT_ONCE = 32
 
 
 class _Method:
@@ -38,43 +43,111 @@ class _Method:
 class _Actor:
     """A handle of an actor, and the actor."""
 
-    def __init__(self, made: Any, node: str) -> None:
-        self._made, self._node = made, node
-        self._threads = ThreadPoolExecutor(8)
+    def __init__(self, double: RayDouble, made: Any, node: str | None) -> None:
+        self._double, self._made = double, made
+        self._threads = ThreadPoolExecutor(_CALLED_AT_ONCE)
+        self._pid = next(_numbers)
+        self.node = node
         self.is_dead = False
 
     def __getattr__(self, name: str) -> _Method:
         return _Method(self, name)
 
     def call(self, name: str, arguments: Sequence[Any]) -> Any:
-        call = self._threads.submit(getattr(self._made, name), *arguments)
-        call.actor = self  # type: ignore[attr-defined]
+        call: Any
+        if self.node is None:
+            call = Future()  # it waits for a machine
+        elif self._double.failing.get(name):
+            call = Future()
+            call.set_exception(self._double.failing[name].pop(0))
+        else:
+            call = self._threads.submit(self._run, name, arguments)
+        call.actor = self
         return call
 
-    def node_facts(self) -> Any:
-        return station.Facts(self._node, self._node, next(_numbers), station.versions())
+    def _run(self, name: str, arguments: Sequence[Any]) -> Any:
+        try:
+            given = [RayDouble.get(each) if isinstance(each, Future) else each for each in arguments]
+            return self._facts() if name == "facts" else getattr(self._made, name)(*given)
+        except Exception as error:
+            cause = error.cause if isinstance(error, RayTaskError) else error  # Ray nests none in another
+            raise RayTaskError(name, traceback.format_exc(), cause).as_instanceof_cause() from error
+
+    def _facts(self) -> Any:
+        assert self.node is not None
+        found = station.Facts(self.node, self.node, self._pid, station.versions())
+        return replace(found, problem=self._made._problem)
+
+    def end(self) -> None:
+        """End it, and what it has begun."""
+        if not self.is_dead:
+            self.is_dead = True
+            self._made.close()
 
 
-class _Ray:
-    """The functions of Ray that the driver calls."""
+class RayDouble:
+    """The functions of Ray that the driver calls.
 
-    def __init__(self, nodes: Sequence[str]) -> None:
+    Args:
+        scratch: Folder of the machines; each has one of its own in it.
+        nodes: Names of machines, each as often as it has stations.
+    """
+
+    def __init__(self, scratch: Path, nodes: Sequence[str]) -> None:
+        self._scratch = scratch
         self._nodes = itertools.cycle(nodes)
+        self._stations = Counter(nodes)
+        self._actors: list[_Actor] = []
+        self.living = list(dict.fromkeys(nodes))
+        """Names of the machines that are there."""
+        self.failing: dict[str, list[RayError]] = {}
+        """With which errors the next calls of methods end."""
+
+    def described(self) -> list[dict[str, Any]]:
+        """Describe the machines as Ray does."""
+        return [
+            {
+                "NodeID": node,
+                "NodeManagerHostname": node,
+                "Resources": {"CPU": float(self._stations[node]), "memory": 1e12},
+            }
+            for node in self.living
+        ]
+
+    def lose(self, *nodes: str, pid: int | None = None) -> None:
+        """Lose an actor, or all actors of machines and these."""
+        self.living = [node for node in self.living if node not in nodes]
+        for actor in self._actors:
+            if actor.node in nodes or actor._pid == pid:
+                actor.end()
 
     def remote(self, kind: Callable[..., Any]) -> Any:
         """Return a class of actors."""
         double = self
 
         class Class:
+            def __init__(self, node: str | None = None) -> None:
+                self._node = node
+
             def options(self, **options: Any) -> Any:
-                return self
+                return Class(getattr(options["scheduling_strategy"], "node_id", None))
 
             def remote(self, *arguments: Any) -> _Actor:
-                actor = _Actor(kind(*arguments), next(double._nodes))
-                actor._made.facts = actor.node_facts
-                return actor
+                return double._start(kind, arguments, self._node or double._next_node())
 
         return Class()
+
+    def _next_node(self) -> str | None:
+        return next(node for node in self._nodes if node in self.living) if self.living else None
+
+    def _start(self, kind: Callable[..., Any], arguments: Sequence[Any], node: str | None) -> _Actor:
+        made = None
+        if node is not None:
+            own = str(self._scratch / node)
+            made = kind(*(own if one == str(self._scratch) else one for one in arguments))
+        actor = _Actor(self, made, node)
+        self._actors.append(actor)
+        return actor
 
     @staticmethod
     def put(value: Any) -> Any:
@@ -85,13 +158,13 @@ class _Ray:
     def get(calls: Any) -> Any:
         """Return what was answered."""
         if isinstance(calls, list):
-            return [_Ray.get(call) for call in calls]
+            return [RayDouble.get(call) for call in calls]
         if calls.actor.is_dead:
             raise ActorDiedError
         return calls.result()
 
     @staticmethod
-    def wait(calls: list[Any], *, num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+    def wait(calls: list[Any], *, num_returns: int = 1, timeout: float) -> tuple[list[Any], list[Any]]:
         """Return calls that were answered, and the others."""
         deadline = time.monotonic() + timeout
         while True:
@@ -104,34 +177,39 @@ class _Ray:
     @staticmethod
     def kill(actor: _Actor) -> None:
         """Let an actor answer no more; what it has begun is ended."""
-        if not actor.is_dead:
-            actor.is_dead = True
-            actor._made.close()
+        actor.end()
 
 
 def executor_without_ray(
     monkeypatch: pytest.MonkeyPatch,
     scratch: Path,
     *nodes: str,
+    slots: int | None = None,
     prepare: Prepare | None = None,
     source: str = "auto",
-) -> driver.RayExecutor:
+    fetch: str = "driver",
+) -> tuple[driver.RayExecutor, RayDouble]:
     """Make a `RayExecutor` with a station on each node of a cluster that is none.
 
     Args:
         monkeypatch: Replaces Ray.
-        scratch: For the stations, which share it whatever their node.
-        nodes: Names of machines, each as often as it has stations.
+        scratch: As in `RayDouble`.
+        nodes: As in `RayDouble`.
+        slots: As in `RayExecutor`; None: as many as stations.
         prepare: As in `LocalExecutor`.
         source: As in `RayExecutor`.
+        fetch: As in `RayExecutor`.
+
+    Returns:
+        The executor, and what it has in place of Ray.
     """
-    double = _Ray(nodes)
-    monkeypatch.setattr(driver, "ray", double)
-    monkeypatch.setattr(actors, "ray", double)
+    double = RayDouble(scratch, nodes)
+    for module in (driver, actors, ray_downloads):
+        monkeypatch.setattr(module, "ray", double)
+    affinity = "NodeAffinitySchedulingStrategy"  # Ray's own checks the names of machines
+    monkeypatch.setattr(ray_downloads, affinity, lambda node_id, soft: SimpleNamespace(node_id=node_id))
     monkeypatch.setattr(driver, "connect", lambda address, cpus: False)
-    resources = {"CPU": 99.0, "memory": 1e12}
-    living = [{"NodeID": node, "Resources": resources} for node in dict.fromkeys(nodes)]
-    monkeypatch.setattr(driver, "living_nodes", lambda: living)
-    return driver.RayExecutor(
-        len(nodes), cpus=1, memory_mb=100, scratch=scratch, prepare=prepare, source=source
-    )
+    monkeypatch.setattr(driver, "living_nodes", double.described)
+    chosen = {"cpus": 1, "memory_mb": 100, "scratch": scratch, "source": source, "fetch": fetch}
+    count = len(nodes) if slots is None else slots
+    return driver.RayExecutor(count, prepare=prepare, **chosen), double

@@ -69,8 +69,8 @@ class Machines:
     def node_of(self, folder: Path) -> str | None:
         return "node1" if folder in self._held else None
 
-    def is_near(self, folder: Path) -> bool:
-        return folder in self.near
+    def nearest(self, folders: Iterable[Path]) -> Path | None:
+        return next((folder for folder in folders if folder in self.near), None)
 
     def release(self, folder: Path) -> None:
         if (there := self._held.pop(folder, None)) is not None:

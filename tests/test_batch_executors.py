@@ -47,7 +47,7 @@ from analyzer.batch.protocol import (
     encode,
 )
 from analyzer.batch.worker import Worker
-from analyzer.errors import MediaError, MediaErrorKind, ModelError, OutputError
+from analyzer.errors import CrashError, MediaError, MediaErrorKind, ModelError, OutputError
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
 from testkit.clusters import cluster
@@ -261,6 +261,7 @@ def caused(words: str, cause: Exception) -> ModelError:
         (KeyError("x"), "start", "unexpected"),
         (MediaError("broken", kind=MediaErrorKind.DAMAGED), "start", "damaged"),
         (OutputError("full", no_space=True), "no_space", "no_space"),
+        (CrashError("a process ended: analyze --workers 1 needs the least memory"), "start", "crash"),
     ],
     ids=str,
 )
@@ -272,6 +273,7 @@ def test_a_failure_is_classified_by_type_and_phase(
         event = emitted(Worker(maker), job(tmp_path))[-1]
         assert isinstance(event, Failed) and (event.kind, event.phase) == (kind, phase)
         assert event.error and "\n" not in event.error
+        assert phase is Phase.LOAD or "--workers" not in event.error, "a batch has other options"
         failure = Failure(event.kind, event.error, event.phase)
         assert failure.ends_batch == (phase is Phase.LOAD or kind == "no_space")
         if kind == "model" and phase is Phase.ANALYZE:  # as those that kill their process

@@ -237,6 +237,7 @@ def test_index_is_replaced_as_a_whole_without_leftovers(filled: Filled, tmp_path
         write_index(filled.ledger, tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_ten_thousand_videos(filled: Filled) -> None:
     now = time.time()
     columns = "identity, settings_hash, models_hash, origin, source, standalone, folder, state, title, run,"

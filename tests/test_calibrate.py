@@ -173,6 +173,7 @@ def test_what_is_not_labeled_or_not_estimated_is_left_out() -> None:
     assert np.isfinite(read_alone.low_years).all() and (read_alone.high_years > read_alone.low_years).all()
 
 
+@pytest.mark.slow
 def test_children_are_left_out_where_their_gender_is_not_seen() -> None:
     faces = made(500)
     faces["age_years"] = faces["true_age"]

@@ -940,10 +940,11 @@ def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tu
 
 
 @pytest.mark.parametrize("path", list(_commands(cli)), ids=" ".join)
-def test_help_fits_80_columns_and_sorts_the_exit_codes(path: tuple[str, ...]) -> None:
+def test_help_fits_80_columns_speaks_in_words_and_sorts_the_exit_codes(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(cli, [*path, "--help"], prog_name="python cli.py", env={"COLUMNS": "80"})
     assert result.exit_code == 0
     assert [line for line in result.output.splitlines() if len(line) > 80] == []
+    assert not re.search(r"INTEGER|FLOAT|RANGE", result.output)  # click's names of types
     _, _, listed = result.output.partition("Exit codes:\n")
     codes = [int(code) for code in re.findall(r"^    (\d+) ", listed, re.MULTILINE)]
     assert codes and codes == sorted(codes)

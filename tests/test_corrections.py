@@ -370,6 +370,7 @@ def _correct_counting(folder: Path, killed_at: int, steps: Any) -> None:
 TWO = [Correction("merge", people=(1, 3)), Correction("drop", person=7)]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_run_is_as_before_or_healed(original: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
 

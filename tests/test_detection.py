@@ -230,6 +230,7 @@ def test_a_sample_is_compared_with_the_last_detection_only() -> None:
     assert sum(map(len, detector.batches)) == 3
 
 
+@pytest.mark.slow
 def test_frame_of_a_sample_with_reused_detections_is_released() -> None:
     most = 0
 

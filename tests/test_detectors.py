@@ -313,6 +313,7 @@ def test_the_default_detector_is_yunet_where_it_is(
 # --- the classic models ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_levi_hassner_is_what_numpy_computes(
     levi_hassner: None, exact: Settings, two_portraits: Pictures
 ) -> None:
@@ -389,6 +390,7 @@ def test_the_classic_set_runs_through_every_step(
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_yunet_counts_about_as_many_people(shared_models: None, video: Path, tmp_path: Path) -> None:
     ours, small = (
         analyze(video, out=tmp_path / name, detector=name, video=False) for name in ("centerface", "yunet")

@@ -121,6 +121,7 @@ def test_commercial_use_is_refused() -> None:
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "utkface").is_dir(), reason="the labeled faces are not here")
+@pytest.mark.slow
 def test_it_is_about_as_right_as_its_card_says(tmp_path: Path) -> None:
     archive = SHARED / "data" / "utkface" / f"utkface-{REPORT[0]:02d}.tar"
     labels = read_labels(archive, tmp_path / "faces", _FACES).faces

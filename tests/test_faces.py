@@ -55,6 +55,11 @@ def test_wrong_shape_or_range_is_refused(changes: dict[str, object], message: st
         three().replace(**changes)
 
 
+def test_an_array_that_faces_do_not_have_is_refused() -> None:
+    with pytest.raises(TypeError, match="Faces has no confidence"):
+        Faces.build(boxes=[[0, 0, 1, 1]], scores=[0.5], confidence=[0.5])
+
+
 def test_wrong_dtype_is_refused() -> None:
     faces = three()
     with pytest.raises(ValueError, match="float64"):

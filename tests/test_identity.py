@@ -39,6 +39,7 @@ from analyzer.people.identity import (
     PLAIN_PX,
     PLAIN_QUALITY,
     PLAUSIBLE,
+    RIVAL,
     SLIP,
     SURE_SCORE,
     UNCLEAR,
@@ -394,6 +395,42 @@ def test_two_in_one_sample_stay_two_through_a_third() -> None:
         *(Seen(range(50, 60), values[i], x=300 * (5 - i)) for i in (2, 3)),
     ]
     assert places(cast, seconds(12)) == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("apart", "rival", "people"),
+    [
+        (CERTAIN + 0.04, (CERTAIN + 0.04) / RIVAL - 0.01, 3),  # somebody else is nearly as near
+        (CERTAIN + 0.04, (CERTAIN + 0.04) / RIVAL + 0.01, 2),
+        (CERTAIN - 0.01, CERTAIN + 0.01, 2),  # near enough, whoever else is
+        (CERTAIN + 0.04, CERTAIN - 0.01, 2),  # the same face on a screen, or a twin, is no measure
+    ],
+)
+@pytest.mark.parametrize("who", [0, 2])
+def test_links_are_likely_only_if_other_people_are_farther(
+    apart: float, rival: float, people: int, who: int
+) -> None:
+    # In the first shot one face, in the second another, and with one of the two somebody else.
+    one, other = [0.0, 0.0, 0.0], [apart, 0.0, 0.0]
+    side = np.sqrt(rival**2 - (apart / 2) ** 2)
+    cast = [
+        Seen(range(10), one),
+        Seen(range(50, 60), other),
+        Seen(range(50, 60) if who else range(10), [apart / 2, side, 0.0], x=300),
+    ]
+    found, result = linked(cast, seconds(12, cuts=[30]))
+    assert len(set.union(*found)) == people
+    assert result.low == 2  # the link stays plausible
+
+
+def test_rivals_of_a_group_are_those_of_its_tracklets() -> None:
+    # Nobody is seen with the last two, which certainly are one person; a third one was seen with a rival.
+    values = on_line(0, 0.02, CERTAIN + 0.03)
+    rival = [CERTAIN + 0.03, CERTAIN + 0.04, 0.0]
+    cast = [Seen(range(20 * n, 20 * n + 10), one) for n, one in enumerate(values)]
+    samples = seconds(14, cuts=range(0, 60, 10))
+    assert places(cast, samples) == [1, 1, 1]
+    assert places([*cast, Seen(range(40, 50), rival, x=300)], samples) == [1, 1, 2, 3]
 
 
 def test_looks_of_a_larger_and_longer_view_weigh_more() -> None:
@@ -940,6 +977,7 @@ def test_average_linkage_with_cannot_links_is_that_of_its_definition(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(identity, "SLIP", 0.0)
+    monkeypatch.setattr(identity, "RIVAL", np.inf)
     random = np.random.default_rng(seed)
     centers = random.normal(size=(4, 3)) * 0.4
     cast = [

@@ -104,6 +104,31 @@ def test_workers_that_come_at_once_wait_for_the_one_that_receives(file: SourceFi
     assert left(folder) == []
 
 
+def test_threads_of_one_process_keep_each_other_out_of_a_folder(
+    file: SourceFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over NFS, locks of files may not: the system sees them as locks of the same process."""
+    inside: list[int] = []
+    swept = node_files._sweep
+
+    def slowly(folder: Path) -> None:
+        inside.append(1)
+        assert len(inside) == 1
+        time.sleep(0.05)
+        swept(folder)
+        inside.pop()
+
+    monkeypatch.setattr(node_files, "file_lock", lambda path: contextlib.nullcontext(path.touch()))
+    monkeypatch.setattr(node_files, "_sweep", slowly)
+
+    def work(number: int) -> None:
+        with provided(tmp_path / "node", file, Sender(file), never):
+            pass
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+
+
 def test_another_worker_goes_on_when_the_one_that_receives_fails(file: SourceFile, tmp_path: Path) -> None:
     folder, sender, half = tmp_path / "node", Sender(file), threading.Event()
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,9 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from analyzer.batch.config import jobs_of
-from analyzer.batch.executors import commits, ray_cluster, units
 from analyzer.batch.executors import ray as ray_module
+from analyzer.batch.executors import ray_cluster, units
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.commits import store
 from analyzer.batch.executors.local import Prepare
@@ -29,7 +26,6 @@ from analyzer.batch.executors.ray import RayExecutor
 from analyzer.batch.executors.station import Assignment, Packed, Report, Station, models_hash_here
 from analyzer.batch.executors.units import Job, Unit
 from analyzer.batch.failure_policy import Phase
-from analyzer.batch.ledger import Ledger
 from analyzer.batch.protocol import (
     FINAL,
     Done,
@@ -40,24 +36,21 @@ from analyzer.batch.protocol import (
     Opened,
     Placed,
     Progress,
+    ProtocolError,
     Ready,
     Resources,
     Segment,
     Stopped,
     encode,
 )
-from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import ClusterError
 from analyzer.runs.segments import PartStore
 from analyzer.settings import Settings
-from analyzer.sources.types import Video
 from testkit.clusters import cluster
 from testkit.media import numbered, write_video
 from tests.batch_faults import (
     SEGMENTS,
     acts,
-    cannot_load,
-    loads_forever,
     loses_its_parent_at_once,
     loses_its_parent_later,
     marked,
@@ -71,9 +64,16 @@ Make = Callable[..., RayExecutor]
 
 
 @pytest.fixture(scope="module")
-def machines() -> Iterator[Any]:
-    """A cluster whose head has room for two stations."""
-    with cluster(2) as made:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The machines' folders for temporary files."""
+    parent = tmp_path_factory.mktemp("machines")
+    return [parent / "0", parent / "1"]
+
+
+@pytest.fixture(scope="module")
+def machines(folders: list[Path]) -> Iterator[Any]:
+    """A cluster of two machines, each with room for two stations of one processor."""
+    with cluster(2, 2, apart=folders[0].parent) as made:
         yield made
 
 
@@ -154,40 +154,9 @@ def test_a_lost_actor_is_replaced_and_its_job_continues(make: Make, slow_file: P
     assert gone(children), "they die with their actor"
 
 
-def test_the_ledger_has_an_attempt_for_each_lost_machine(make: Make, slow_file: Path, tmp_path: Path) -> None:
-    jobs = jobs_of([str(slow_file)], Settings(video=False), out=tmp_path / "out", report=())
-    executor, lost = make(1), list[int]()
-
-    def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
-        if name == "segment_committed" and facts["segment"] == 2 and not lost:
-            (worker,) = executor.workers()
-            lost.append(worker.pid or 0)
-            os.kill(lost[0], signal.SIGKILL)
-
-    outcome = Scheduler(jobs, executor, on_event=on_event).run()
-    assert outcome.done == 1 and outcome.well and lost
-    with Ledger(jobs.ledger, read_only=True) as ledger:
-        history = ledger.history(1)
-    first, second = history["attempts_list"]
-    assert (first["outcome"], first["error_kind"], second["outcome"]) == ("interrupted", "lost", "done")
-    assert "was lost" in first["error"] and history["attempts"] == 2 and history["interrupted"] == 0
-    assert [one["segment"] for one in history["segments_list"]] == list(range(SEGMENTS))
-    logged = [json.loads(line) for line in jobs.log.read_text().splitlines()]
-    (moved,) = (one for one in logged if one["event"] == "moved")
-    assert moved["attempt"] == 2 and moved["node"]
-    committed = [one["segment"] for one in logged if one["event"] == "segment_committed"]
-    assert committed == list(range(SEGMENTS)), "no segment is finished twice"
-
-
-@pytest.mark.parametrize(
-    ("prepare", "workers"),
-    [
-        (loses_its_parent_at_once, 2),
-        pytest.param(loses_its_parent_at_once, 1, marks=pytest.mark.slow),
-        pytest.param(loses_its_parent_later, 2, marks=pytest.mark.slow),
-        pytest.param(loses_its_parent_later, 1, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("prepare", [loses_its_parent_at_once, loses_its_parent_later])
 def test_an_actor_that_dies_after_a_segment_costs_nothing(
     prepare: Prepare, workers: int, make: Make, slow_file: Path, tmp_path: Path
 ) -> None:
@@ -202,12 +171,13 @@ def test_an_actor_that_dies_after_a_segment_costs_nothing(
     assert len([event for event in events if isinstance(event, Moved)]) == 1
 
 
-@pytest.mark.parametrize("graceful", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("graceful", [True, False])
 def test_a_removed_machine_costs_no_segment(
     graceful: bool, make: Make, machines: Any, slow_file: Path, tmp_path: Path
 ) -> None:
     node = machines.add_node(num_cpus=2, include_dashboard=False)
-    executor = make(3)
+    executor = make(3, cpus=2)
     specs = [slow(tmp_path / "out", slow_file) for _ in range(3)]
     for spec in specs:
         executor.submit(spec)
@@ -246,14 +216,14 @@ def test_slots_follow_the_machines(make: Make, machines: Any, monkeypatch: pytes
             assert time.monotonic() < until_slots, executor.workers()
             assert list(executor.events(0.1)) == list(fixed.events(0)) == []
 
-    look(2)
-    node = machines.add_node(num_cpus=3, include_dashboard=False)
-    look(5)
-    assert executor.threads == 5
-    while any(worker.state is not WorkerState.IDLE for worker in executor.workers()[:4]):
+    look(4)
+    node = machines.add_node(num_cpus=2, include_dashboard=False)
+    look(6)
+    assert executor.threads == 6
+    while any(worker.state is not WorkerState.IDLE for worker in executor.workers()[:5]):
         assert list(executor.events(0.1)) == []
     machines.remove_node(node)
-    look(2)
+    look(4)
     assert (fixed.slots, len(fixed.workers())) == (1, 1)
 
 
@@ -375,7 +345,7 @@ def test_a_job_goes_before_further_segments_of_another(make: Make, slow_file: Pa
 def test_a_video_is_sent_to_machines_that_do_not_see_it(
     receivers: tuple[int, float, int],
     make: Make,
-    machines: Any,
+    folders: list[Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -385,53 +355,20 @@ def test_a_video_is_sent_to_machines_that_do_not_see_it(
     path = tmp_path / "clip.mp4"
     path.write_bytes(bytes(20 * 2**20))
     path.write_bytes(marked(path, "slow"))
-    folders = [tmp_path / name for name in ("one", "two")]
-    for folder in folders:
-        folder.mkdir()
-    nodes = [
-        machines.add_node(num_cpus=4, include_dashboard=False, env_vars={"TMPDIR": str(folder)})
-        for folder in folders
-    ]
-    try:
-        executor = make(2, cpus=3, source="send", scratch=None)
-        while [worker.state for worker in executor.workers()] != [WorkerState.IDLE] * 2:
-            assert list(executor.events(0.1)) == []
-        spec = replace(slow(tmp_path / "out", path), resources=Resources(workers=workers))
-        executor.submit(spec)
-        before = until(executor, some(spec, 5))
-        copies = [copy for folder in folders for copy in folder.rglob("*.mp4")]
-        assert len(copies) == expected
-        assert all(copy.read_bytes() == path.read_bytes() for copy in copies)
-        sent = {copy: copy.stat().st_mtime_ns for copy in copies}
-        before += until(executor, some(spec, 1))
-        assert all(copy.stat().st_mtime_ns == when for copy, when in sent.items()), "each was sent once"
-        check_done(spec, before + until(executor, lambda events: ended(events, spec)))
-        until(executor, lambda events: not any(copy.exists() for copy in copies))
-    finally:
-        for node in nodes:
-            machines.remove_node(node)
-
-
-def test_a_shared_video_that_no_machine_sees_fails_alone(
-    make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    executor = make(1, acts, source="shared")
-    spec, other = slow(tmp_path / "out", slow_file), job(tmp_path / "out")
-    threads = []
-
-    def other_files(video: Video) -> tuple[SourceFile, ...]:
-        threads.append(threading.current_thread())
-        return (SourceFile(slow_file, "0" * 64, 1),)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(commits, "source_files", other_files)
-        executor.submit(spec)
-        failed = until(executor, lambda events: ended(events, spec))[-1]
-    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("output", Phase.ANALYZE)
-    assert f"does not see {slow_file}" in failed.error
-    assert threads and threading.main_thread() not in threads, "a folder of many images takes a while"
-    executor.submit(other)
-    assert isinstance(until(executor, lambda events: ended(events, other))[-1], Done)
+    executor = make(2, cpus=2, source="send", scratch=None)
+    while [worker.state for worker in executor.workers()] != [WorkerState.IDLE] * 2:
+        assert list(executor.events(0.1)) == []
+    spec = replace(slow(tmp_path / "out", path), resources=Resources(workers=workers))
+    executor.submit(spec)
+    before = until(executor, some(spec, 5))
+    copies = [copy for folder in folders for copy in folder.rglob("*.mp4")]
+    assert len(copies) == expected
+    assert all(copy.read_bytes() == path.read_bytes() for copy in copies)
+    sent = {copy: copy.stat().st_mtime_ns for copy in copies}
+    before += until(executor, some(spec, 1))
+    assert all(copy.stat().st_mtime_ns == when for copy, when in sent.items()), "each was sent once"
+    check_done(spec, before + until(executor, lambda events: ended(events, spec)))
+    until(executor, lambda events: not any(copy.exists() for copy in copies))
 
 
 def test_segments_of_a_run_that_is_published_already_are_reported(tmp_path: Path) -> None:
@@ -455,6 +392,20 @@ def test_a_segment_that_comes_after_all_others_leaves_nothing_in_a_published_run
     job_here.finishing = False
     assert store(unit, [report]).events == [report.event]
     assert PartStore(run, "key").segments() == [0]
+
+
+@pytest.mark.parametrize("key", ["../key", "a/b", ""])
+def test_keys_of_parts_that_stations_send_are_plain_names(key: str, tmp_path: Path) -> None:
+    """They become part of paths; objects that are sent are made without the checks of their classes."""
+    there = PartStore(tmp_path / "there", "key")
+    there.commit_empty(0)
+    opened, run = Opened(1, "key", (), 1, None), tmp_path / "out/run"
+    object.__setattr__(opened, "parts_key", key)
+    unit = Unit(Job(job(tmp_path), run, run / ".new", contextlib.ExitStack()))
+    for report in (Report(opened), Report(part=Packed(key, 0, there.pack(0)))):
+        stored = store(unit, [report])
+        assert isinstance(stored.error, ProtocolError) and stored.events == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
 
 
 def test_a_process_may_get_another_part_of_a_job_that_was_canceled_in_it(tmp_path: Path) -> None:
@@ -541,38 +492,9 @@ def test_a_job_that_waits_for_a_machine_can_be_canceled(make: Make, tmp_path: Pa
     assert not any((tmp_path / "out").iterdir()), "the folder is free again"
 
 
-def test_a_job_whose_models_are_being_loaded_can_be_canceled(make: Make, tmp_path: Path) -> None:
-    executor, spec = make(1, loads_forever), job(tmp_path / "out")
-    executor.submit(spec)
-    until(executor, lambda events: any(isinstance(event, Placed) for event in events))
-    executor.cancel(spec.job_id)
-    assert until(executor, lambda events: ended(events, spec)) == [Stopped(spec.job_id)]
-
-
-def test_a_machine_that_cannot_load_the_models_gets_no_jobs(make: Make, tmp_path: Path) -> None:
-    executor, spec = make(1, cannot_load), job(tmp_path / "out")
-    executor.submit(spec)
-    events = until(executor, lambda events: ended(events, spec))
-    failed = events[-1]
-    assert any(isinstance(event, Moved) for event in events), "another machine might have been able to"
-    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
-    assert "bad allocation" in failed.error
-
-
-def test_a_spread_video_fails_when_no_machine_is_left(make: Make, slow_file: Path, tmp_path: Path) -> None:
-    """Though nothing of it waits but segments."""
-    executor, spec = make(2), spread(tmp_path / "out", slow_file)
-    executor.submit(spec)
-    until(executor, some(spec, 1))
-    for actor in list(executor._actors):
-        executor._refuse(actor, "its disk is full")
-    failed = until(executor, lambda events: ended(events, spec))[-1]
-    assert isinstance(failed, Failed) and (failed.kind, failed.error) == ("start", "its disk is full")
-
-
 @pytest.mark.slow
 def test_a_pending_station_holds_up_no_job(make: Make, slow_file: Path, tmp_path: Path) -> None:
-    executor = make(4)
+    executor = make(4, cpus=2)
     specs = [slow(tmp_path / "out", slow_file) for _ in range(4)]
     for spec in specs:
         executor.submit(spec)
@@ -601,52 +523,14 @@ def test_closing_ends_actors_and_their_processes(make: Make, tmp_path: Path) -> 
 # --- machines that differ ------------------------------------------------------------------------------
 
 
-def test_a_machine_with_other_versions_is_refused(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ray_cluster, "versions", lambda: {"av": "0.1"})
-    executor, spec = make(1), job(tmp_path / "out")
-    with pytest.raises(ClusterError, match=r"has av .*, this machine 0\.1"):
-        executor.check([Settings()])
-    executor.submit(spec)
-    (failed,) = until(executor, lambda events: ended(events, spec))
-    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
-    assert "0.1" in failed.error
-
-
-def test_a_machine_with_other_models_is_refused(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (ray_module, ray_cluster):
-        monkeypatch.setattr(module, "models_hash_here", lambda settings: "abc")
-    executor, spec = make(1), job(tmp_path / "out")
-    with pytest.raises(ClusterError, match=r"other models .* than this machine \(abc\)"):
-        executor.check([Settings()])
-    executor.submit(spec)
-    (failed,) = until(executor, lambda events: ended(events, spec))
-    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
-    assert "other models" in failed.error
-
-
-def test_a_cluster_that_is_gone_stops_all_jobs(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    executor, spec = make(1, acts), job(tmp_path / "out", "deaf")
-    executor.submit(spec)
-    until(executor, at_work(spec))
-
-    def fail(*arguments: Any, **options: Any) -> Any:
-        raise ConnectionError("GCS is not available")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ray_module.ray, "wait", fail)
-        with pytest.raises(ClusterError, match=r"does not answer any more .*GCS is not available"):
-            list(executor.events(0.1))
-    assert list(executor.events(0)) == [Stopped(spec.job_id)]
-
-
-def test_machines_alike_are_found(make: Make) -> None:
-    (found,) = make(1).check([Settings(), Settings(fps=1)])
-    assert found.pid != os.getpid() and found.problem is None
+def test_machines_must_be_alike(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = make(1).check([Settings(), Settings(fps=1)])
+    assert len(found) == 2 and not any(each.pid == os.getpid() or each.problem for each in found)
     with pytest.raises(ClusterError, match="64 processors"):
         make(1, cpus=64).check([])
+    with monkeypatch.context() as patch, pytest.raises(ClusterError, match=r"has av .*, this machine 0\.1"):
+        patch.setattr(ray_cluster, "versions", lambda: {"av": "0.1"})
+        make(1).check([Settings()])
+    monkeypatch.setattr(ray_cluster, "models_hash_here", lambda settings: "abc")
+    with pytest.raises(ClusterError, match=r"other models .* than this machine \(abc\)"):
+        make(1).check([Settings()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +20,12 @@ import ray
 
 from analyzer.batch.config import Jobs, Pace, Retry, jobs_of, load_jobs
 from analyzer.batch.context import default_fetcher
+from analyzer.batch.executors import ray_downloads
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.executors.ray import RayExecutor
+from analyzer.batch.executors.ray_cluster import Needs
+from analyzer.batch.executors.ray_downloads import HeldVideo, RayDownloads
 from analyzer.batch.fetching import Downloads
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.run import run_batch
@@ -33,6 +38,7 @@ from testkit import faults
 from testkit.clusters import cluster
 from testkit.faults import Bench, Result, make_video
 from testkit.media import numbered, write_video
+from testkit.ray_double import RayDouble, executor_without_ray
 from testkit.servers import Handler, Server, serve
 from tests.batch_faults import without_models
 
@@ -52,6 +58,53 @@ def machines(folders: Path) -> Iterator[Any]:
         yield made
 
 
+class Nodes:
+    """Two machines without a common folder, each with room for one station."""
+
+    def __init__(
+        self, folder: Path, without_ray: Callable[..., tuple[RayExecutor, RayDouble]] | None = None
+    ) -> None:
+        self.folder = folder
+        """For their temporary files."""
+        self._without_ray = without_ray
+        self._double: RayDouble | None = None
+
+    @contextlib.contextmanager
+    def executor(self) -> Iterator[RayExecutor]:
+        if self._without_ray is None:
+            with on_ray() as executor:
+                yield executor
+        else:
+            executor, self._double = self._without_ray()
+            with contextlib.closing(executor):
+                until_idle(executor)
+                yield executor
+
+    def lose_downloads(self, executor: RayExecutor) -> list[int]:
+        """Kill the actors that download; returns their numbers."""
+        downloader = executor.downloader
+        assert downloader is not None
+        handles = [one.handle for one in downloader._machines.values() if one.handle]
+        pids = [ray_downloads.ray.get(handle.facts.remote()).pid for handle in handles]
+        for pid in pids:
+            if self._double is None:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                self._double.lose(pid=pid)
+        return pids
+
+
+@pytest.fixture(params=["without Ray", pytest.param("Ray", marks=pytest.mark.slow)])
+def nodes(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    if request.param == "Ray":
+        request.getfixturevalue("machines")
+        return Nodes(request.getfixturevalue("folders"))
+    more: Any = {"prepare": without_models, "fetch": "workers"}
+    scratch = tmp_path / "scratch"
+    make = functools.partial(executor_without_ray, monkeypatch, scratch, "a", "b", **more)
+    return Nodes(scratch, make)
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     with serve() as made:
@@ -67,9 +120,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_ray(**more: Any) -> Iterator[RayExecutor]:
     known = {"cpus": 1, "memory_mb": MEMORY_MB, "fetch": "workers", "prepare": without_models}
     with contextlib.closing(RayExecutor(2, **known | more)) as executor:
-        while any(worker.state is not WorkerState.IDLE for worker in executor.workers()):
-            assert list(executor.events(0.1)) == []
+        until_idle(executor)
         yield executor
+
+
+def until_idle(executor: RayExecutor) -> None:
+    while any(worker.state is not WorkerState.IDLE for worker in executor.workers()):
+        assert list(executor.events(0.1)) == []
 
 
 def jobs_for(addresses: list[str], out: Path, **more: Any) -> Jobs:
@@ -94,6 +151,7 @@ def rows(jobs: Jobs) -> dict[str, tuple[Any, ...]]:
 # --- results -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_spread_video_has_the_same_results(
     server: Server, folders: Path, machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +184,7 @@ def test_a_spread_video_has_the_same_results(
 
 
 def test_failures_are_those_of_downloads_to_this_machine(
-    server: Server, machines: Any, clip: Path, tmp_path: Path
+    server: Server, nodes: Nodes, clip: Path, tmp_path: Path
 ) -> None:
     names = "fine", "gone", "half", "forbidden", "busy", "large", "text"
     server.add("/fine.mp4", clip)
@@ -139,7 +197,10 @@ def test_failures_are_those_of_downloads_to_this_machine(
     # The one that pauses its host comes last.
     addresses = [server.url(f"/{name}.mp4") for name in sorted(names, key=lambda name: name == "busy")]
     found: dict[str, Any] = {}
-    with on_ray() as executor, contextlib.closing(LocalExecutor(1, 1, prepare=without_models)) as local:
+    with (
+        nodes.executor() as executor,
+        contextlib.closing(LocalExecutor(1, 1, prepare=without_models)) as local,
+    ):
         for name, one in (("here", local), ("there", executor)):
             server.requests.clear()
             jobs = jobs_for(addresses, tmp_path / name, settings=settings)
@@ -182,7 +243,7 @@ def test_a_page_that_embeds_a_site_is_left_to_this_machine(
 
 
 def test_the_pace_of_hosts_holds_over_all_machines(
-    machines: Any, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one host no two at a time, with the pause between them; of two hosts side by side."""
     pause_s = 1.0
@@ -204,7 +265,7 @@ def test_the_pace_of_hosts_holds_over_all_machines(
 
         return route
 
-    with serve() as first, serve() as second, on_ray() as executor:
+    with serve() as first, serve() as second, nodes.executor() as executor:
         addresses = []
         for number in range(3):
             for host, server in (("a", first), ("b", second)):
@@ -224,15 +285,8 @@ def test_the_pace_of_hosts_holds_over_all_machines(
 # --- machines that are lost --------------------------------------------------------------------------
 
 
-def actor_pids(executor: RayExecutor) -> list[int]:
-    """Of the actors that download."""
-    downloader = executor.downloader
-    assert downloader is not None
-    return [ray.get(one.handle.facts.remote()).pid for one in downloader._machines.values() if one.handle]
-
-
 def test_an_actor_that_is_lost_while_it_downloads(
-    server: Server, folders: Path, machines: Any, clip: Path, tmp_path: Path
+    server: Server, nodes: Nodes, clip: Path, tmp_path: Path
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
     body = clip.read_bytes()
@@ -249,12 +303,11 @@ def test_an_actor_that_is_lost_while_it_downloads(
     server.routes["/a.mp4"] = route
     jobs = jobs_for([server.url("/a.mp4")], tmp_path / "out")
 
-    with on_ray() as executor:
+    with nodes.executor() as executor:
 
         def kill() -> None:
             assert begun.wait(120)
-            (pid,) = actor_pids(executor)
-            os.kill(pid, signal.SIGKILL)
+            assert len(nodes.lose_downloads(executor)) == 1
             go_on.set()
 
         killer = threading.Thread(target=kill)
@@ -270,12 +323,12 @@ def test_an_actor_that_is_lost_while_it_downloads(
 
 
 def test_a_video_whose_machine_is_lost_is_downloaded_again(
-    server: Server, machines: Any, clip: Path, tmp_path: Path
+    server: Server, nodes: Nodes, clip: Path, tmp_path: Path
 ) -> None:
     """The stations of the other machine had still to get it."""
     address = server.add("/a.mp4", clip)
     jobs = jobs_for([address], tmp_path / "out")
-    with on_ray() as executor:
+    with nodes.executor() as executor:
         killed: list[int] = []
 
         def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
@@ -285,9 +338,7 @@ def test_a_video_whose_machine_is_lost_is_downloaded_again(
                 for actor in executor._actors:  # as if only that of the other machine were free
                     if actor.node_id == held.node_id:
                         actor.become(WorkerState.WORKING)
-                killed.extend(actor_pids(executor))
-                for pid in killed:
-                    os.kill(pid, signal.SIGKILL)
+                killed.extend(nodes.lose_downloads(executor))
 
         assert Scheduler(jobs, executor, on_event=on_event).run().done == 1
     assert killed and len(faults.events(jobs.out, "downloaded")) == 2
@@ -295,9 +346,52 @@ def test_a_video_whose_machine_is_lost_is_downloaded_again(
     assert "which had downloaded it, was lost: its process ended unexpectedly" in moved["reason"]
 
 
+def test_a_video_that_its_machine_cannot_read_any_more_is_downloaded_again(
+    server: Server, nodes: Nodes, clip: Path, tmp_path: Path
+) -> None:
+    """And nothing else of that machine is."""
+    jobs = jobs_for([server.add("/a.mp4", clip)], tmp_path / "out")
+    with nodes.executor() as executor:
+        downloader, used = executor.downloader, list[Any]()
+        assert downloader is not None
+
+        def on_event(name: str, id: int | None, facts: dict[str, Any]) -> None:
+            if name == "downloaded" and not used:
+                (held,) = downloader._held.values()
+                for actor in executor._actors:  # as if only that of the other machine were free
+                    if actor.node_id == held.node_id:
+                        actor.become(WorkerState.WORKING)
+                (path,) = nodes.folder.rglob("*.mp4")
+                path.unlink()
+                used.append(held.machine)
+
+        assert Scheduler(jobs, executor, on_event=on_event).run().done == 1
+        assert used[0] in downloader._machines.values(), "it goes on"
+    (moved,) = faults.events(jobs.out, "moved")
+    assert "which had downloaded it, cannot read it any more: FileNotFoundError" in moved["reason"]
+
+
+def test_the_video_whose_machine_is_free_is_found_at_once(tmp_path: Path) -> None:
+    """However many wait: which machines are free is asked once."""
+    asked: list[None] = []
+
+    def idle() -> set[str]:
+        asked.append(None)
+        return {"b"}
+
+    downloads = RayDownloads(Needs(1, 100, 0), None, list, idle)
+    folders = [tmp_path / f"{number}" for number in range(9)]
+    for number, folder in enumerate(folders):
+        machine: Any = SimpleNamespace(node_id="b" if number > 6 else "a")
+        downloads._held[folder] = HeldVideo(number, machine, ())
+    assert downloads.nearest([tmp_path / "here", *folders]) == folders[7]
+    assert downloads.nearest(folders[:7]) is None
+    assert len(asked) == 2
+
+
 @pytest.mark.slow
 def test_segments_of_another_file_are_not_joined(
-    server: Server, machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, folders: Path, machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine with the file is lost, and the host sends another one by then."""
     shares = "settings.threads", "settings.workers"
@@ -318,8 +412,8 @@ def test_segments_of_another_file_are_not_joined(
                 server.add("/talk.mp4", contents[1])
                 (held,) = downloader._held.values()
                 stations = [actor for actor in executor._actors if actor.node_id == held.node_id]
-                killed.extend([*actor_pids(executor), *(one.facts.pid for one in stations if one.facts)])
-                for pid in killed:
+                killed.extend(Nodes(folders).lose_downloads(executor))
+                for pid in [one.facts.pid for one in stations if one.facts]:
                     os.kill(pid, signal.SIGKILL)
 
         outcome = run_batch(load_jobs(bench.jobs, out=out), executor=executor, on_event=on_event)

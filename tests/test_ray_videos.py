@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +28,7 @@ from testkit.clusters import cluster
 from testkit.demo import portraits
 from testkit.faults import Bench, Result, make_video
 from testkit.media import numbered, write_video
+from testkit.ray_double import executor_without_ray
 from tests.batch_faults import marked, with_models
 from tests.test_batch_executors import ended, job, until, video
 
@@ -71,12 +71,15 @@ def machines() -> Iterator[Any]:
 def on_ray(bench: Bench, slots: int, on_event: OnEvent = ignore, **more: Any) -> tuple[Path, Outcome]:
     """Run a batch on the cluster; returns its output folder."""
     out = bench.fresh()
-    jobs = load_jobs(bench.jobs, out=out)
     known = {"cpus": 1, "memory_mb": MEMORY_MB, "scratch": out.with_name(f"{out.name}-scratch")}
-    with contextlib.closing(RayExecutor(slots, **known | more)) as executor:
+    return out, run(bench, out, RayExecutor(slots, **known | more), on_event)
+
+
+def run(bench: Bench, out: Path, executor: RayExecutor, on_event: OnEvent = ignore) -> Outcome:
+    with contextlib.closing(executor):
         while any(worker.state is not WorkerState.IDLE for worker in executor.workers()):
             assert list(executor.events(0.1)) == []
-        return out, run_batch(jobs, executor=executor, on_event=on_event)
+        return run_batch(load_jobs(bench.jobs, out=out), executor=executor, on_event=on_event)
 
 
 @pytest.fixture(autouse=True)
@@ -97,17 +100,25 @@ def nodes_of(out: Path) -> dict[str, int]:
     return {one["node"]: 1 for one in faults.events(out, "placed")}
 
 
-@pytest.mark.parametrize(
-    "actors", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("actors", [1, 2, 4])
 def test_results_do_not_depend_on_the_executor(actors: int, pair: Bench, machines: Any) -> None:
     out, outcome = on_ray(pair, actors)
     assert outcome.done == 2
     compare(out, pair)
 
 
-def test_a_video_in_segments_over_machines_has_the_same_results(long: Bench, machines: Any) -> None:
-    out, outcome = on_ray(long, 2)
+@pytest.mark.parametrize("on", ["without Ray", pytest.param("Ray", marks=pytest.mark.slow)])
+def test_a_video_in_segments_over_machines_has_the_same_results(
+    on: str, long: Bench, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if on == "Ray":
+        request.getfixturevalue("machines")
+        out, outcome = on_ray(long, 2)
+    else:
+        out = long.fresh()
+        executor, _ = executor_without_ray(monkeypatch, tmp_path / "scratch", "a", "b", source="send")
+        outcome = run(long, out, executor)
     assert outcome.done == 1
     placed = [one["segments"] for one in faults.events(out, "placed")]
     assert placed[0] == [0, 0] and placed[-1] is None and len(placed) > 4
@@ -145,13 +156,14 @@ def test_images_are_sent_too(tmp_path: Path, machines: Any) -> None:
     compare(out, bench)
 
 
-def test_a_download_is_kept_where_the_batch_has_it(pair: Bench, machines: Any, tmp_path: Path) -> None:
+def test_a_download_is_kept_where_the_batch_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine that analyzes it moves a link away; the file itself stays for the batch to move."""
-    path = Path(shutil.copy(pair.folder.parent / "videos/talk-0.mp4", tmp_path / "clip.mp4"))
+    path = write_video(tmp_path / "clip.mp4", numbered(4), fps=2)
     content, settings = path.read_bytes(), Settings(video=False, fps=2, keep_download=True)
     spec = job(tmp_path / "out", resources=Resources())
     spec = replace(spec, settings=settings, video=replace(video(), paths=(path,), fetched=True))
-    with contextlib.closing(RayExecutor(1, cpus=1, memory_mb=MEMORY_MB)) as executor:
+    executor, _ = executor_without_ray(monkeypatch, tmp_path / "scratch", "a")
+    with contextlib.closing(executor):
         executor.submit(spec)
         done = until(executor, lambda events: ended(events, spec))[-1]
     assert isinstance(done, Done)
@@ -160,12 +172,15 @@ def test_a_download_is_kept_where_the_batch_has_it(pair: Bench, machines: Any, t
     assert json.loads((kept.parent / "run.json").read_bytes())["download"] == [kept.name]
 
 
-def test_a_canceled_analysis_does_not_finish_its_segment(machines: Any, tmp_path: Path) -> None:
+def test_a_canceled_analysis_does_not_finish_its_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_video(tmp_path / "long.mp4", numbered(600), fps=2)
     spec = job(tmp_path / "out", resources=Resources())
     settings = Settings(video=False, fps=2, segment_s=300)
     spec = replace(spec, settings=settings, video=replace(video(), paths=(path,)))
-    with contextlib.closing(RayExecutor(1, cpus=1, memory_mb=MEMORY_MB)) as executor:
+    executor, _ = executor_without_ray(monkeypatch, tmp_path / "scratch", "a")
+    with contextlib.closing(executor):
         executor.submit(spec)
         before = until(executor, lambda events: any(isinstance(event, Progress) for event in events))
         executor.cancel(spec.job_id)
@@ -175,6 +190,7 @@ def test_a_canceled_analysis_does_not_finish_its_segment(machines: Any, tmp_path
     assert not list((tmp_path / "out").iterdir()), "nothing was finished, so nothing is left"
 
 
+@pytest.mark.slow
 def test_videos_fail_as_they_do_in_processes_of_this_machine(tmp_path: Path, machines: Any) -> None:
     """One crashes its process, one takes all memory; the others are done."""
     videos = [make_video(tmp_path / f"{number}.mp4", 2, number) for number in range(len(FAULTS))]
@@ -203,6 +219,7 @@ def test_videos_fail_as_they_do_in_processes_of_this_machine(tmp_path: Path, mac
     ]
 
 
+@pytest.mark.slow
 def test_a_worker_has_the_threads_of_its_actor(pair: Bench, machines: Any) -> None:
     """As many as a process of this machine has with as many threads."""
     spec = replace(

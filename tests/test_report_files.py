@@ -810,6 +810,7 @@ def test_charts_that_have_something_to_show_are_drawn(name: str, charts: set[str
     assert set(draw(DOCUMENTS[name]())) == charts <= set(REPORT_CHARTS)
 
 
+@pytest.mark.slow
 def test_charts_are_for_slides(tmp_path: Path) -> None:
     written = [
         *save(one_video(), ["png"], tmp_path / "one"),

@@ -243,6 +243,7 @@ def download(run: Path, video: Path) -> None:
 # --- real faces --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_analysis_of_a_real_video_keeps_corrections(
     two_portraits: tuple[NDArray[np.uint8], NDArray[np.uint8]], tmp_path: Path
 ) -> None:

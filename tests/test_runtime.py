@@ -109,6 +109,7 @@ def test_batches_of_cuda_give_what_openvino_gives(
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 def test_cuda_runs_every_model_in_large_batches(
     device: Device, exact: Settings, models: Models, crowd: Images, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,6 +169,7 @@ def analyze_alone(path: Path, run: Path, settings: Settings, segments: Sequence[
 
 
 @pytest.mark.parametrize("settings", [2.0], indirect=True)
+@pytest.mark.slow
 def test_two_processes_record_what_one_does(
     film: Path, models: Models, settings: Settings, in_passing: list[SegmentResult], tmp_path: Path
 ) -> None:

@@ -209,6 +209,7 @@ def close_window(display: str) -> None:
     x11.XCloseDisplay(there)
 
 
+@pytest.mark.slow
 def test_q_ends_the_analysis_of_a_file_as_ctrl_c_does(display: str, tmp_path: Path) -> None:
     path = panning(tmp_path / "pan.mp4", 12, 960, 540)
     options = ("--segment", "2", "--fps", "10", "--precision", "f32", "--no-video")
@@ -224,6 +225,7 @@ def test_q_ends_the_analysis_of_a_file_as_ctrl_c_does(display: str, tmp_path: Pa
     assert xdotool(display, "search", "--name", "q ends it") == ""
 
 
+@pytest.mark.slow
 def test_a_live_run_ends_well_when_its_window_is_closed(
     display: str, two_portraits: Portraits, tmp_path: Path
 ) -> None:

@@ -203,6 +203,7 @@ def test_shots_go_on_over_a_border_without_a_cut(tmp_path: Path) -> None:
     assert store.collect().samples["shot"].tolist() == [0, 0, 1, 1, 2, 3, 3, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_tracklets_of_a_hundred_segments_are_numbered_through(tmp_path: Path) -> None:
     store = PartStore(tmp_path, "key")
     for segment in range(100):

@@ -153,7 +153,7 @@ def test_each_takes_what_cannot_be_closed() -> None:
     assert list(stages.seconds) == ["decode"]
 
 
-@pytest.mark.parametrize(("workers", "video"), [(1, True), (2, False)])
+@pytest.mark.parametrize(("workers", "video"), [(1, True), pytest.param(2, False, marks=pytest.mark.slow)])
 def test_run_says_how_long_each_stage_took(
     workers: int, video: bool, two_portraits: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

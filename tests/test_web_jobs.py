@@ -307,6 +307,7 @@ def test_malformed_requests_are_answered(client: httpx.Client, body: bytes) -> N
     assert answer.json()["error"]
 
 
+@pytest.mark.slow
 def test_twenty_uploads_at_once(server: RunningServer, client: httpx.Client) -> None:
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda number: upload(client, distinct(100 + number)), range(20)))
@@ -333,6 +334,7 @@ def test_an_address_is_downloaded_and_its_video_kept(client: httpx.Client) -> No
         assert site.count("/a.mp4") == asked
 
 
+@pytest.mark.slow
 def test_a_kill_loses_and_doubles_nothing(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "1") as running, running.client() as client:
         id = upload(client, distinct(7)).json()["id"]
@@ -376,6 +378,7 @@ def test_kills_at_ten_moments(tmp_path: Path) -> None:
         assert len(list((tmp_path / ".web" / "media").iterdir())) == 10
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documentation_works(server: RunningServer, tmp_path: Path) -> None:
     page = (Path(__file__).parents[1] / "docs" / "web.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.S)

@@ -352,6 +352,7 @@ def test_sockets_of_others_are_refused(server: RunningServer, what: str) -> None
     assert not processes(server)
 
 
+@pytest.mark.slow
 def test_only_what_is_recorded_is_kept_and_a_crash_harms_one(server: RunningServer, picture: bytes) -> None:
     with socket_of(server) as talk:
         heard(talk, "ready")
@@ -478,6 +479,7 @@ def test_the_visitors_camera_is_shown_with_boxes(server: RunningServer, camera_f
     assert is_soon(lambda: not processes(server))
 
 
+@pytest.mark.slow
 def test_a_camera_of_the_server_is_shown_on_the_page(server: RunningServer) -> None:
     with chromium() as browser, browser_page(browser, server) as page:
         page.goto(f"{server.url}/live")

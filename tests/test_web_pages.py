@@ -63,6 +63,7 @@ def test_a_video_is_uploaded_watched_listed_and_deleted(
     assert not list(server.out.glob("council*"))
 
 
+@pytest.mark.slow
 def test_several_files_are_dropped_and_canceled(server: RunningServer, browser: Any) -> None:
     busy = _stuck_job(server)  # the one worker has no time for others
     with browser_page(browser, server) as page:
@@ -113,8 +114,14 @@ def test_a_refused_upload_and_address_say_why(server: RunningServer, browser: An
     context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "light"),
+        (1280, "dark"),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in ((390, "dark"), (1280, "light"))),
+    ],
+)
 def test_pages_fit_and_are_accessible(server: RunningServer, browser: Any, scheme: str, width: int) -> None:
     size = {"width": width, "height": 844}
     with browser_page(browser, server, viewport=size, color_scheme=scheme) as page:

@@ -167,7 +167,7 @@ def _assert_outlined(shown: Image) -> None:
         assert (np.abs(near - color).max(axis=2) < 40).any(), f"no line at {x}, {y}"
 
 
-@pytest.mark.parametrize("name", ["plain", "turned"])
+@pytest.mark.parametrize("name", [pytest.param("plain", marks=pytest.mark.slow), "turned"])
 def test_boxes_are_where_the_faces_are(
     browser: Any, server: RunningServer, ids: dict[str, str], name: str
 ) -> None:
@@ -231,6 +231,7 @@ def _copy(out: Path, server: RunningServer, name: str) -> str:
     return str(_until(found))
 
 
+@pytest.mark.slow
 def test_review_by_mouse(browser: Any, server: RunningServer, out: Path) -> None:
     run = _copy(out, server, "mouse")
     with _opened(browser, server, f"/runs/{run}/review") as page:
@@ -355,6 +356,7 @@ def test_a_refused_correction_is_taken_back(browser: Any, server: RunningServer,
 # ---- comparison
 
 
+@pytest.mark.slow
 def test_comparison_of_channels(browser: Any, server: RunningServer, out: Path) -> None:
     with _opened(browser, server, "/compare") as page:
         page.get_by_label("Group by").select_option("title")
@@ -371,7 +373,7 @@ def test_comparison_of_channels(browser: Any, server: RunningServer, out: Path) 
 # ---- how the pages look
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_pages_are_narrow_accessible_and_light(
     browser: Any, server: RunningServer, ids: dict[str, str], scheme: str
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -97,9 +97,13 @@ class BatchContext:
         downloader = self.downloader
         return None if downloader is None else downloader.node_of(download_folder(self.jobs.out, id))
 
-    def is_near(self, id: int) -> bool:
-        """Whether a machine has the video, and is free to analyze it."""
-        return self.downloader is not None and self.downloader.is_near(download_folder(self.jobs.out, id))
+    def nearest(self, ids: Iterable[int]) -> int | None:
+        """Return the first of these videos that is on a machine which is free to analyze it."""
+        if self.downloader is None:
+            return None
+        folders = {download_folder(self.jobs.out, id): id for id in ids}
+        found = self.downloader.nearest(folders)
+        return None if found is None else folders[found]
 
     def remove_download(self, id: int) -> None:
         """Remove a video's download, wherever it is."""

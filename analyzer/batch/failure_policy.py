@@ -227,8 +227,8 @@ def failure_of(error: BaseException, phase: Phase) -> Failure:
             kind = "crash"
     if phase is Phase.LOAD and kind not in ("no_space", "output"):
         return _not_loaded(error, kind)
-    if no_memory:
-        return Failure(kind, CRASHES["memory"], phase)
+    if no_memory or isinstance(error, CrashError):  # a crash comes with advice for one command
+        return Failure(kind, CRASHES[kind], phase)
     return Failure(kind, _sentence(error), phase)
 
 

@@ -48,6 +48,7 @@ __all__ = [
     "SegmentsDone",
     "SourceLost",
     "Stopped",
+    "check_parts_key",
     "decode_command",
     "decode_event",
     "encode",
@@ -182,9 +183,7 @@ class Opened:
     duration_s: float | None
 
     def __post_init__(self) -> None:
-        # It becomes part of paths that are removed.
-        if not (self.parts_key.isascii() and self.parts_key.isalnum()):
-            raise ProtocolError("the key of the segments is not alphanumeric")
+        check_parts_key(self.parts_key)
 
 
 @dataclass(frozen=True)
@@ -373,6 +372,17 @@ Command = JobSpec | Cancel
 
 _EVENTS = {kind.__name__.lower(): kind for kind in typing.get_args(JobEvent)}
 _COMMANDS = {kind.__name__.lower(): kind for kind in typing.get_args(Command)}
+
+
+def check_parts_key(key: str) -> str:
+    """Return the key of a job's segments, which becomes part of paths that are removed.
+
+    Raises:
+        ProtocolError: It is not alphanumeric.
+    """
+    if not (key.isascii() and key.isalnum()):
+        raise ProtocolError("the key of the segments is not alphanumeric")
+    return key
 
 
 def encode(message: JobEvent | Command) -> bytes:

@@ -571,10 +571,10 @@ class _Run:
 
     def _next_downloaded(self) -> Entry:
         """Take the video that is analyzed next: the first one whose machine is free, else the first one."""
-        is_near = self._context.is_near
-        near = next((each for each in self._downloaded if is_near(each.work.id)), self._downloaded[0])
-        self._downloaded.remove(near)
-        return near
+        near = self._context.nearest(each.work.id for each in self._downloaded)
+        found = next((each for each in self._downloaded if each.work.id == near), self._downloaded[0])
+        self._downloaded.remove(found)
+        return found
 
     def _resources(self, settings: Settings, concurrent: int) -> Resources:
         """A job's share of the executor: as many processes in all, whether for one video or for many.

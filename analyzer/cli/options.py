@@ -204,6 +204,8 @@ def _click_type(option: Option) -> click.ParamType[Any]:
 class WholeNumber(click.IntRange):
     """A whole number in a range, with a message in words."""
 
+    name = "number"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         with contextlib.suppress(click.BadParameter):
             return super().convert(value, param, ctx)
@@ -215,6 +217,8 @@ class WholeNumber(click.IntRange):
 
 class Number(click.FloatRange):
     """A number in a range, with a message in words."""
+
+    name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         with contextlib.suppress(click.BadParameter):

@@ -58,6 +58,12 @@ ELSEWHERE = 0.06
 """Added to the squared distance of two tracklets of one shot that are not at one place: people who walk by
 one camera are equally small, dark and blurred, and so alike. Not where one is the `PICTURE` of the other."""
 
+RIVAL = 0.93
+"""From `CERTAIN` on, two groups of tracklets are likely one person only if they are nearer than this share of
+the distance to the nearest face that is seen with one of them, and so is somebody else (as in Lowe's test of
+the second nearest): masks, drawings on faces and the like make all people of a video alike. Who is nearer
+than `CERTAIN` is no measure of that: a twin, or the same face on a screen."""
+
 IMAGE_HEIGHTS = 0.38, 0.48, PLAUSIBLE
 """As `HEIGHTS`, for images of a folder, where the distances of single faces are taken as they are."""
 
@@ -129,6 +135,8 @@ FAINT_TIMES, FAINT_QUALITY = 0.4, 0.2
 """`people_high` counts, with certain links only, whoever is seen for this share of the time, and this
 clearly."""
 
+_UNLIKELY = np.nextafter(np.float32(LIKELY**2), np.float32(1), dtype=np.float32)
+
 _BLOCK = 1024
 
 Float = NDArray[np.float32]
@@ -180,6 +188,8 @@ class _Nodes:
     """(N, places) float32: likewise, at each place of a shot (`_places`)."""
     width: Float
     """(N,) mean width of the faces in pixels."""
+    rival: Float
+    """(N,) squared distance of the nearest node that is another person (`RIVAL`), infinite for none."""
 
     def merged(self, into: Int) -> _Nodes:
         """Merge nodes with the same number in `into`, (N,)."""
@@ -193,6 +203,8 @@ class _Nodes:
         square = (gather @ (self.square * self.weight)) / weight
         meets = sparse.csr_array((gather @ self.meets @ gather.T).astype(np.int32))
         samples = np.bincount(into, weights=self.samples).astype(np.int64)
+        rival = np.full(count, np.inf, np.float32)
+        np.minimum.at(rival, into, self.rival)
         shares = sparse.csr_array((self.weight / weight[into], (into, np.arange(len(into)))), gather.shape)
         return _Nodes(
             mean.astype(np.float32),
@@ -203,6 +215,7 @@ class _Nodes:
             sparse.csr_array(shares @ self.shots),
             sparse.csr_array(shares @ self.places),
             (shares @ self.width).astype(np.float32),
+            rival,
         )
 
 
@@ -733,9 +746,26 @@ def _nodes(
         _shares(tracklets.shot[known, None]),
         _places(tracklets, known),
         _widths(tracklets)[known],
+        np.full(len(known), np.inf, np.float32),
     )
-    grouped = single.merged(place[chains[known]])
-    return dataclasses.replace(grouped, meets=meets, samples=samples)
+    grouped = dataclasses.replace(single.merged(place[chains[known]]), meets=meets, samples=samples)
+    return grouped if images else dataclasses.replace(grouped, rival=_rivals(grouped))
+
+
+def _rivals(nodes: _Nodes) -> Float:
+    """Return `_Nodes.rival`."""
+    both = nodes.meets.tocoo()
+    shorter = np.minimum(nodes.samples[both.row], nodes.samples[both.col])
+    others = (both.row != both.col) & (both.data > SLIP * shorter)
+    one, other = both.row[others], both.col[others]
+    squared = np.empty(len(one), np.float32)
+    for start in range(0, len(one), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        squared[some] = np.einsum("nd,nd->n", nodes.mean[one[some]], nodes.mean[other[some]])
+    squared = nodes.square[one] + nodes.square[other] - 2 * squared
+    rival = np.full(len(nodes.weight), np.inf, np.float32)
+    np.minimum.at(rival, one, np.where(squared > CERTAIN**2, squared, np.inf))
+    return rival
 
 
 def _widths(tracklets: _Tracklets) -> Float:
@@ -815,7 +845,8 @@ def _apart(meets: sparse.csr_array, tracklets: _Tracklets, rows: Int) -> sparse.
 def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: float) -> None:
     """Fill in the nearest node that each of the `wanted` nodes may merge with, and the squared distance.
 
-    The distance includes `ELSEWHERE`, and is infinite if there is none.
+    The distance includes `ELSEWHERE`, is beyond `LIKELY` where a `RIVAL` is as near, and infinite if there is
+    no such node.
     """
     for start in range(0, len(wanted), _BLOCK):
         rows = wanted[start : start + _BLOCK]
@@ -825,7 +856,10 @@ def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: 
         barred = (both.data > slip * shorter) | (squared[both.row, both.col] > CERTAIN**2)
         elsewhere = (nodes.shots[rows] @ nodes.shots.T - nodes.places[rows] @ nodes.places.T).toarray()
         wider = nodes.width[rows, None] / nodes.width[None, :]
+        rival = RIVAL**2 * np.minimum(nodes.rival[rows, None], nodes.rival[None, :])
+        doubtful = squared > np.maximum(rival, CERTAIN**2)
         squared += ELSEWHERE * np.where(np.maximum(wider, 1 / wider) < PICTURE, elsewhere, 0)
+        squared[doubtful] = np.maximum(squared[doubtful], _UNLIKELY)
         squared[both.row[barred], both.col[barred]] = np.inf
         here = np.arange(len(rows))
         squared[here, rows] = np.inf

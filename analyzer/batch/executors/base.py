@@ -111,8 +111,8 @@ class Downloader(Protocol):
     def node_of(self, folder: Path) -> str | None:
         """Return the name of the machine that has the video that would be in this folder; None: none has."""
 
-    def is_near(self, folder: Path) -> bool:
-        """Tell whether the machine that has it is free to analyze it."""
+    def nearest(self, folders: Iterable[Path]) -> Path | None:
+        """Return the first of these folders whose video is on a machine that is free to analyze it."""
 
     def release(self, folder: Path) -> None:
         """Keep it no longer, if one has; workers that use it keep it until they do not."""

@@ -15,7 +15,7 @@ from typing import Any
 from analyzer.batch.executors.node_files import SourceFile
 from analyzer.batch.executors.station import Packed, Report, Wanted
 from analyzer.batch.executors.units import Job, Unit
-from analyzer.batch.protocol import Done, JobEvent, Opened, Stopped
+from analyzer.batch.protocol import Done, JobEvent, Opened, Stopped, check_parts_key
 from analyzer.errors import SourceError
 from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.segments import PartStore, part_stores
@@ -115,7 +115,7 @@ def _store_one(unit: Unit, report: Report, stored: Stored) -> None:
     if report.piece is not None and job.receiver is not None:
         job.receiver.receive(report.piece)
     if report.part is not None and not late:
-        PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
+        _parts(job, report.part.key).unpack(report.part.content, report.part.segment)
     match report.event:
         case None:
             pass
@@ -125,10 +125,19 @@ def _store_one(unit: Unit, report: Report, stored: Stored) -> None:
             job.receiver.publish(job.folder, job.spec.video, grows=job.undrawn)
             stored.events.append(replace(report.event, run=job.folder.name))
         case Opened():
-            completed = tuple(PartStore(job.folder, report.event.parts_key).segments())
+            completed = tuple(_parts(job, report.event.parts_key).segments())
             stored.events.append(replace(report.event, completed=completed))
         case _:
             stored.events.append(report.event)
+
+
+def _parts(job: Job, key: str) -> PartStore:
+    """The segments of a job that are here.
+
+    Raises:
+        ProtocolError: The key is none; what other machines send was made without the checks of its class.
+    """
+    return PartStore(job.folder, check_parts_key(key))
 
 
 def _piece(job: Job, wanted: Wanted) -> Any:

@@ -18,6 +18,7 @@ import contextlib
 import errno
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ SCRATCH_OPTION = "[executor] scratch"
 
 _held: set[Path] = set()
 """The ``user-*`` files that this process has locked."""
+_one_thread = threading.Lock()
+"""Held with ``.lock``."""
 
 Receive = Callable[[int, int], bytes]
 """Called with an offset in the file and a number of bytes; returns at most so many, and at
@@ -186,17 +189,27 @@ def _remove_unused(home: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(path: Path, cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Wait for a lock that others hold for moments."""
+    """Wait for a lock that others hold for moments.
+
+    Over NFS, a lock of a file may not keep out other threads of the same process.
+    """
     with contextlib.ExitStack() as stack:
+        while not _one_thread.acquire(timeout=_ASK_S):
+            _check(cancelled)
+        stack.callback(_one_thread.release)
         while not _locked(stack, path):
             _wait(cancelled)
         yield
 
 
 def _wait(cancelled: Callable[[], bool]) -> None:
+    _check(cancelled)
+    time.sleep(_ASK_S)
+
+
+def _check(cancelled: Callable[[], bool]) -> None:
     if cancelled():
         raise StoppedError("the job was canceled")
-    time.sleep(_ASK_S)
 
 
 def _fill(final: Path, file: SourceFile, receive: Receive, cancelled: Callable[[], bool]) -> None:
@@ -225,8 +238,7 @@ def _append(received: Path, file: SourceFile, receive: Receive, cancelled: Calla
         size = output.tell()
     with output:
         while size < file.size_bytes:
-            if cancelled():
-                raise StoppedError("the job was canceled")
+            _check(cancelled)
             with output_errors(received, option=SCRATCH_OPTION):
                 if shutil.disk_usage(received.parent).free < file.size_bytes - size:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # rather now than at the end

@@ -175,8 +175,8 @@ class RayExecutor:
         self._downloads: RayDownloads | None = None
         if fetch == "workers":
             self._downloads = RayDownloads(self._needs, self._station[0], self._usable, self._idle)
-        self._given: dict[Any, Job] = {}
-        """Pieces of videos of other machines that stations wait for, and of which jobs."""
+        self._given: dict[Any, tuple[Actor, Unit]] = {}
+        """Calls that give stations pieces of videos, to whom and for what."""
         self._looked_up = self._watched_at = time.monotonic()
         self._slots = slots or 1
         try:
@@ -467,9 +467,7 @@ class RayExecutor:
         assert actor.unit is not None
         unit, ended = actor.unit, False
         for piece in stored.pieces:
-            call = actor.handle.give.remote(unit.number, piece)
-            if unit.job.held is not None:
-                self._given[call] = unit.job
+            self._given[actor.handle.give.remote(unit.number, piece)] = actor, unit
         for event in stored.events:
             if isinstance(event, FINAL):
                 ended = True
@@ -623,20 +621,32 @@ class RayExecutor:
                     self._lost(actor, f"it did not answer for {patience_s:g} s")
 
     def _check_given(self) -> None:
-        """End jobs whose videos cannot be had any more from the machines that have downloaded them."""
+        """See to pieces of videos that did not arrive: their stations wait for them."""
         if not self._given:
             return
         ready, _ = ray.wait(list(self._given), num_returns=len(self._given), timeout=0)
         for call, answer in zip(ready, answers(ready), strict=True):
-            job = self._given.pop(call)
-            # Of a station that is lost it is another error.
-            if isinstance(answer, RayTaskError) and job.held is not None and job.ending is None:
-                self._source_lost(job, job.held, cause_of(answer))
+            actor, unit = self._given[call]
+            if isinstance(answer, RayError) and actor.unit is unit and actor.storing is not None:
+                continue  # what it has reported comes first
+            del self._given[call]
+            if not isinstance(answer, RayError) or unit.job.ending is not None:
+                continue
+            if isinstance(answer, RayTaskError) and unit.job.held is not None:
+                self._source_lost(unit.job, unit.job.held, answer)
+            elif actor in self._actors and actor.unit is unit:
+                self._lost(actor, cause_of(answer))
 
-    def _source_lost(self, job: Job, held: HeldVideo, reason: str) -> None:
+    def _source_lost(self, job: Job, held: HeldVideo, error: RayTaskError) -> None:
+        """End a job whose video cannot be had any more from the machine that has downloaded it."""
         assert self._downloads is not None
-        self._downloads.lost(job.spec.video.paths[0].parent)
-        text = f"{held.node}, which had downloaded it, was lost: {reason}"
+        folder, reason = job.spec.video.paths[0].parent, cause_of(error)
+        if isinstance(error.cause, RayError):
+            self._downloads.lost(folder)
+            text = f"{held.node}, which had downloaded it, was lost: {reason}"
+        else:  # the other videos of the machine may be well
+            self._downloads.release(folder)
+            text = f"{held.node}, which had downloaded it, cannot read it any more: {reason}"
         self._end(job, SourceLost(job.id, held.node, text))
 
     def _remove(self, actor: Actor) -> None:

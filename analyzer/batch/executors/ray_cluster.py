@@ -228,6 +228,7 @@ _CAUSES = {
     "node has died": "its machine is gone",
     "worker process has died": "its process ended unexpectedly",
     "actor died unexpectedly": "its process ended unexpectedly",
+    "is unavailable": "it could not be reached",
 }
 """What Ray writes, in paragraphs of advice, and what it means."""
 

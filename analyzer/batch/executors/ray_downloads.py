@@ -13,7 +13,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -251,10 +251,15 @@ class RayDownloads:
         held = self.held(folder)
         return None if held is None else held.node
 
-    def is_near(self, folder: Path) -> bool:
+    def nearest(self, folders: Iterable[Path]) -> Path | None:
         """As in `Downloader`."""
-        held = self.held(folder)
-        return held is not None and held.node_id in self._idle()
+        idle = self._idle()
+        with self._lock:
+            for folder in folders if idle else ():
+                held = self._held.get(folder.absolute())
+                if held is not None and held.node_id in idle:
+                    return folder
+        return None
 
     def held(self, folder: Path) -> HeldVideo | None:
         """Return the video that would be in a folder, if a machine has it."""
