@@ -426,17 +426,12 @@ class Fetcher:
         inherited = {key: raw.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
         place = itertools.count(1)
 
-        def shorten(entry: Info | None) -> _Identified | Info | None:
-            """Of a link to a video, what it says; anything else as it is."""
+        def shorten(entry: Info | None) -> _Identified | Info | Exception | None:
             number = next(place)
-            if not entry or entry.get("_type", "video") not in URL_TYPES or session.names_playlist(entry):
-                return entry
-            identity = identity_of_link(entry)
-            if identity in over and entry.get("title") not in _GONE:
-                return identity, None
-            address = own_address(entry)
-            alone = address is not None and address == entry["url"]  # as `stands_alone`
-            return identity, _entry_item(entry, address or f"{page}#{number}", alone, link_of(entry))
+            try:
+                return _shortened(session, entry, f"{page}#{number}", over)
+            except Exception as error:  # noqa: BLE001 - raised below: it does not come from the server
+                return error
 
         number = 0
         try:
@@ -445,6 +440,8 @@ class Fetcher:
                     number += 1
                     if isinstance(entry, tuple):
                         yield entry
+                    elif isinstance(entry, Exception):
+                        raise entry
                     elif not entry:
                         name, kind = f"{page}#{number}", SourceErrorKind.PRIVATE_OR_REMOVED
                         failure = source_failure(kind, name, f"entry {number} of the playlist")
@@ -486,6 +483,27 @@ class Fetcher:
 
 _Identified: TypeAlias = tuple[str | None, Item | None]
 """As `Fetcher.identified` yields them."""
+
+
+def _shortened(
+    session: YtDlpSession, entry: Info | None, name: str, over: Container[str]
+) -> _Identified | Info | None:
+    """Return what a link to a video says; anything else of a playlist as it is.
+
+    Args:
+        session: Of the playlist.
+        entry: The entry.
+        name: Names it if it has no address of its own.
+        over: As for `Fetcher.identified`.
+    """
+    if not entry or entry.get("_type", "video") not in URL_TYPES or session.names_playlist(entry):
+        return entry
+    identity = identity_of_link(entry)
+    if identity in over and entry.get("title") not in _GONE:
+        return identity, None
+    address = own_address(entry)
+    alone = address is not None and address == entry["url"]  # as `stands_alone`
+    return identity, _entry_item(entry, address or name, alone, link_of(entry))
 
 
 def _unidentified(items: Iterable[Item]) -> Iterator[_Identified]:

@@ -97,7 +97,7 @@ def without_login(source: str) -> str:
     >>> without_login("rtsp://user:s/cr@t@camera/1"), without_login("http://example.org:80/@user")
     ('rtsp://camera/1', 'http://example.org:80/@user')
     """
-    scheme = re.match(_SCHEME, source)
+    scheme = re.match(_SCHEME, source) if "@" in source else None
     if scheme is None:
         return source
     rest = source[scheme.end() :]
