@@ -1037,7 +1037,7 @@ def test_of_videos_that_are_over_a_list_tells_the_identity_alone(monkeypatch: py
     assert len(made_of) == len(everything) == 101
     made_of.clear()
     listed = list(made.identified("https://scripted.test/list", over=over))
-    assert [entry["id"] if "id" in entry else None for entry in made_of] == [
+    assert [entry.get("id") for entry in made_of] == [
         ids[7],
         None,
         *ids[90:],
@@ -1047,7 +1047,7 @@ def test_of_videos_that_are_over_a_list_tells_the_identity_alone(monkeypatch: py
     told = [known or made.identify(item) for known, item in listed if known or item]  # type: ignore[arg-type]
     assert told == expected
     items = [item for _, item in listed if item is not None]
-    assert items == [everything[7], everything[8], *everything[90:]]
+    assert [each.source for each in items] == [everything[at].source for at in (7, 8, *range(90, 101))]
     assert items[0].error is not None and items[0].error.kind is Kind.PRIVATE_OR_REMOVED
     few = list(fetcher(site, playlist=True, limit=5).identified("https://scripted.test/list", over=over))
     assert [item for _, item in few] == [None] * 5  # they count, and the list is not empty
