@@ -366,7 +366,7 @@ class Settings:
     gender_model: str | None = _field(None, "Gender model, in place of --attributes.", "models")
     age_model: str | None = _field(None, "Age model, in place of --attributes.", "models")
     min_estimate_px: int = _field(
-        20,
+        16,
         "Do not estimate gender and age of faces narrower than this.",
         "models",
         unit="pixels",

@@ -1,6 +1,6 @@
 """Sizing of clusters: what the Ray executor costs here, and what follows for 10, 100 and 1,000 machines.
 
-    python -m benchmarks.cluster measure [--only driver,overhead]
+    python -m benchmarks.cluster measure [--only driver,overhead] [--rounds 3]
     python -m benchmarks.cluster simulate
     python -m benchmarks.cluster page
 
@@ -11,17 +11,21 @@ Each step keeps what it found in ``docs/cluster.json``; the last one writes the 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
+import multiprocessing
+import os
 import random
 import statistics
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cluster_measured import MEASUREMENTS, prepared
+from benchmarks.cluster_measured import IN_ROUNDS, MEASUREMENTS, prepared
 from benchmarks.cluster_simulation import (
     HOUR_S,
     LONGEST_VIDEO_S,
@@ -118,16 +122,15 @@ def costs_of(measured: Mapping[str, Any]) -> Costs:
 # -- the steps
 
 
-def measure(only: str | None) -> None:
-    """Measure everything, or some of it, and keep the results."""
+def measure(only: str | None, rounds: int | None) -> None:
+    """Measure everything, or some of it, and keep the results; None: as many rounds as each has usually."""
     names = only.split(",") if only else list(MEASUREMENTS)
     for name in names:
         print(name, flush=True)
-        if name in ("machine", "amounts"):
-            keep("measured", {name: MEASUREMENTS[name]()})
-        else:
-            with prepared():
-                keep("measured", {name: MEASUREMENTS[name]()})
+        how = {"rounds": rounds} if rounds is not None and name in IN_ROUNDS else {}
+        load = os.getloadavg()[0]
+        with contextlib.nullcontext() if name in ("machine", "amounts") else prepared():
+            keep("measured", {name: MEASUREMENTS[name](**how) | {"load_average": load}})
 
 
 def workload(mix: str, nodes: int, costs: Costs, **more: Any) -> Workload:
@@ -168,17 +171,20 @@ def run(
 
 
 def simulate_all(only: str | None) -> None:
-    """Simulate everything, or some of it, and keep the results."""
+    """Simulate everything, or some of it, on all cores, and keep the results."""
     costs = costs_of(load()["measured"])
     steps: dict[str, Callable[[Costs], dict[str, Any]]] = {
-        **{f"sizes of {mix}": partial(sizes, mix) for mix in MIXES},
-        "changes": changes,
+        "changes": changes,  # the longest first
         **{f"sensitivity of {mix}": partial(sensitivity, mix) for mix in ("YouTube", "television")},
+        **{f"sizes of {mix}": partial(sizes, mix) for mix in MIXES},
         "sources": sources,
     }
-    for name in only.split(",") if only else steps:
-        print(name, flush=True)
-        keep("simulated", {name: steps[name](costs)})
+    names = only.split(",") if only else list(steps)
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        done = {pool.submit(steps[name], costs): name for name in names}
+        for future in as_completed(done):
+            keep("simulated", {done[future]: future.result()})
+            print(done[future], flush=True)
 
 
 def sizes(mix: str, costs: Costs) -> dict[str, Any]:
@@ -295,10 +301,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure, simulate, or write the page.")
     parser.add_argument("step", choices=("measure", "simulate", "page"))
     parser.add_argument("--only", help="some of the measurements or simulations, with commas between them")
+    parser.add_argument("--rounds", type=int, help="of measurements that alternate, to take less time")
     chosen = parser.parse_args()
     match chosen.step:
         case "measure":
-            measure(chosen.only)
+            measure(chosen.only, chosen.rounds)
         case "simulate":
             simulate_all(chosen.only)
         case "page":

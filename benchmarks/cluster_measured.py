@@ -39,7 +39,7 @@ from analyzer.settings import Settings
 from testkit.faults import make_video
 from testkit.runs import make_run, random_plan
 
-__all__ = ["MEASUREMENTS", "Result", "prepared"]
+__all__ = ["IN_ROUNDS", "MEASUREMENTS", "Result", "prepared"]
 
 Result = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -583,11 +583,10 @@ def machine() -> Result:
         "python": platform.python_version(),
         "ray": ray.__version__,
         "av": av.__version__,
-        "load": os.getloadavg()[0],
     }
 
 
-MEASUREMENTS: dict[str, Callable[[], Result]] = {
+MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "machine": machine,
     "amounts": amounts,
     "driver": driver,
@@ -595,3 +594,5 @@ MEASUREMENTS: dict[str, Callable[[], Result]] = {
     "overhead": overhead,
     "scaling": scaling,
 }
+IN_ROUNDS = ("latencies", "overhead", "scaling")
+"""Those with an argument ``rounds``."""

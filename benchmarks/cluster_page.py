@@ -25,6 +25,15 @@ EFFICIENCY, TIME = "cluster-efficiency.png", "cluster-time.png"
 _COLORS = dict(zip(MIXES, (GENDER_COLORS["female"], GENDER_COLORS["male"], "#009E73"), strict=True))
 _STYLES = dict(zip(MIXES, ("o-", "s--", "^:"), strict=True))
 _NAMES = {"YouTube": "videos as on YouTube", "channels": "uploads of channels", "television": "television"}
+_BUSY = 2.0
+"""From such a load on, times by the clock are too long."""
+_MEASURED = {
+    "amounts": "amounts",
+    "driver": "the driver",
+    "latencies": "starts, cancels and losses",
+    "overhead": "the comparison with the local executor",
+    "scaling": "one actor and two",
+}
 _DOINGS = {
     "useful": ("analyzing, opening, linking", GENDER_COLORS["male"], ""),
     "starting": ("starting", "#009E73", "\\\\"),
@@ -89,7 +98,7 @@ def measured_text(measured: Mapping[str, Any]) -> str:
             [
                 "start of an actor",
                 seconds(late["actor"]["median"]),
-                "Ray's process, imports; under that load",
+                "Ray's process, imports",
             ],
             ["then, loading of the models", seconds(late["load"]["median"]), "in the actor's child process"],
             ["cancel to the job's end", latency(late["cancel"]), f"local: {latency(late['cancel_local'])}"],
@@ -101,19 +110,27 @@ def measured_text(measured: Mapping[str, Any]) -> str:
         [
             "### Measured\n",
             paragraph(
-                f"""On {machine["cores"]} virtual cores that other programs kept busy all the time (load
-                {machine["load"]:.0f} when the measurements began), Python {machine["python"]}, Ray
-                {machine["ray"]}, PyAV {machine["av"]}: so times by the clock are upper bounds, and processor
-                times are those to rely on. `python -m benchmarks.cluster measure` repeats all of it. Amounts
-                and the time to analyze are medians over {len(amounts["clips"])} clips of real footage,
-                each repeated for two minutes; the rest is from made videos, or from analyzers that do
-                nothing but
-                hand over prepared parts and runs."""
+                f"""On {machine["cores"]} virtual cores, Python {machine["python"]}, Ray {machine["ray"]},
+                PyAV {machine["av"]}. {busy(measured)} `python -m benchmarks.cluster measure` repeats all of
+                it. Amounts and the time to analyze are medians over {len(amounts["clips"])} clips of real
+                footage, each repeated for two minutes; the rest is from made videos, or from analyzers that
+                do nothing but hand over prepared parts and runs."""
             ),
             table(["what", "measured", "how"], rows),
             compared(measured),
         ]
     )
+
+
+def busy(measured: Mapping[str, Any]) -> str:
+    """What else the machine did meanwhile."""
+    loads = {name: measured[name].get("load_average", 0.0) for name in _MEASURED if name in measured}
+    names = [_MEASURED[name] for name, load in loads.items() if load > _BUSY]
+    if not names:
+        return "Little else ran."
+    return f"""Other programs kept them busy (load {max(loads.values()):.0f}) while these were measured:
+        {", ".join(names)}. There, times by the clock are upper bounds, and processor times are those to
+        rely on."""
 
 
 def flushes(driver: Mapping[str, Any], kind: str) -> str:
@@ -140,13 +157,12 @@ def compared(measured: Mapping[str, Any]) -> str:
     if (over := measured.get("overhead")) is not None:
         videos, parts = over["videos"], over["parts"]
         lines.append(
-            f"""Against the local executor, with two loaded workers of one thread each, while little else
-            ran, in {len(videos["wall_s"]["ray"])} alternated pairs: {over["clips"]} clips of
-            {over["clip_s"]:g} s take **{range_of(videos["wall"])} times as long**, and
-            {range_of(videos["cpu"])} times the processor time (without Ray's own processes). One video in
-            {over["segments"]} segments of 1 s takes {range_of(parts["wall"])} times as long: the local
-            executor starts processes for its segments,
-            the actors run already."""
+            f"""Against the local executor, with two loaded workers of one thread each, in
+            {len(videos["wall_s"]["ray"])} alternated pairs: {over["clips"]} clips of {over["clip_s"]:g} s
+            take **{range_of(videos["wall"])} times as long**, and {range_of(videos["cpu"])} times the
+            processor time (without Ray's own processes). One video in {over["segments"]} segments of 1 s
+            takes {range_of(parts["wall"])} times as long: the local executor starts processes for its
+            segments, the actors run already."""
         )
     if (scaling := measured.get("scaling")) is not None:
         ray, local = scaling["ray"], scaling["local"]

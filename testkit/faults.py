@@ -68,7 +68,7 @@ processes have `STARTING_S`: they check for their parent once they have loaded t
 
 STARTING_S = 10.0
 
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 
 SECOND_S = 10.0
 """How long a second batch may take to end, in seconds: more than it needs, as the machine may be busy."""

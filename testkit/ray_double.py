@@ -16,7 +16,7 @@ from concurrent.futures import wait as wait_for_futures
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
@@ -93,6 +93,9 @@ class RayDouble:
         nodes: Names of machines, each as often as it has stations.
     """
 
+    failing: ClassVar[dict[str, list[RayError]]] = {}
+    """With which errors the next calls of methods end."""
+
     def __init__(self, scratch: Path, nodes: Sequence[str]) -> None:
         self._scratch = scratch
         self._nodes = itertools.cycle(nodes)
@@ -100,8 +103,6 @@ class RayDouble:
         self._actors: list[_Actor] = []
         self.living = list(dict.fromkeys(nodes))
         """Names of the machines that are there."""
-        self.failing: dict[str, list[RayError]] = {}
-        """With which errors the next calls of methods end."""
 
     def described(self) -> list[dict[str, Any]]:
         """Describe the machines as Ray does."""

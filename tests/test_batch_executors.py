@@ -386,7 +386,7 @@ def executor(make_executor: Callable[[int], Executor]) -> Iterator[Executor]:
 def until(executor: Executor, true: Callable[[list[JobEvent]], bool]) -> list[JobEvent]:
     """The events until a condition holds; checks that each job ends once, without further events."""
     events: list[JobEvent] = []
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not true(events):
         assert time.monotonic() < deadline, events
         for event in executor.events(0.05):

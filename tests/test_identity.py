@@ -792,6 +792,29 @@ def test_range_adds_up_several_reasons() -> None:
     assert result.reason == "2 links are likely, but not certain; 2 further links are plausible"
 
 
+@pytest.mark.parametrize(("apart", "low"), [(CERTAIN - 0.01, 1), (CERTAIN + 0.01, 2), (LIKELY - 0.01, 2)])
+def test_who_looks_like_another_one_may_be_seen_twice(apart: float, low: int) -> None:
+    # Somebody and their mirror image are always seen together, on both sides of a cut.
+    one, other = on_line(0, apart)
+    shots = range(30), range(60, 90)
+    cast = [Seen(shot, looks, x=x) for shot in shots for looks, x in ((one, 0), (other, 300))]
+    found, result = linked(cast, seconds(20, cuts=[45]))
+    assert found == [{1}, {2}, {1}, {2}]
+    assert (result.low, result.high) == (low, 2)
+    assert ("1 person looks like another one, and may be seen twice" in result.reason) == (low == 1)
+    as_images = samples_at(range(100), image=True)
+    assert linked(cast, as_images)[1].low == 2
+
+
+def test_who_may_be_seen_twice_is_counted_in_groups() -> None:
+    # Three who look alike are one at least, and two others are two.
+    looks = [[0.0, 0.0], [CERTAIN - 0.01, 0.0], [2 * CERTAIN - 0.02, 0.0], [0.0, 5.0], [0.0, 7.0]]
+    cast = [Seen(range(60), one, x=200 * n) for n, one in enumerate(looks)]
+    _, result = linked(cast, seconds(20))
+    assert (result.low, result.high) == (3, 5)
+    assert result.reason == "2 people look like others, and may be seen twice, in a mirror or on a screen"
+
+
 def test_faces_too_small_to_compare_may_be_anybody() -> None:
     # Two are compared; five small ones follow each other elsewhere: they may be those two.
     cast = [Seen(range(10 * n, 10 * n + 10), corner(n), x=0) for n in range(2)]

@@ -239,19 +239,19 @@ def notes_of(table: pd.DataFrame, widest: Sequence[float], **changes: Any) -> li
 
 def test_people_with_narrow_faces_are_told_with_their_width() -> None:
     table = people(
-        (17, "unknown", np.nan, 0),
-        (15, "unknown", np.nan, 0),
-        (18, "unknown", np.nan, 0),
+        (13, "unknown", np.nan, 0),
+        (11, "unknown", np.nan, 0),
+        (14, "unknown", np.nan, 0),
         (50, "male", 30, 3),
     )
-    (note,) = notes_of(table, [19.6, 16.4, 19, 55])
+    (note,) = notes_of(table, [15.6, 12.4, 15, 55])
     assert (note.reason, note.count) == ("unestimated_narrow", 3)
     assert note.sentence == (
-        "3 of 4 people are without gender and age: their faces are narrower than 20 pixels (median 17). "
-        "--min-estimate-px 15 estimates them too, with larger errors; a larger frame is better."
+        "3 of 4 people are without gender and age: their faces are narrower than 16 pixels (median 13). "
+        "--min-estimate-px 11 estimates them too, with larger errors; a larger frame is better."
     )
-    (note,) = notes_of(table.iloc[:1], [19.6], may_be_larger=True)
-    assert note.sentence.startswith("1 of 1 person is without gender and age: the face is narrower than 20")
+    (note,) = notes_of(table.iloc[:1], [15.6], may_be_larger=True)
+    assert note.sentence.startswith("1 of 1 person is without gender and age: the face is narrower than 16")
     assert note.sentence.endswith("A larger --max-height downloads more pixels.")
 
 

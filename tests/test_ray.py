@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ import pytest
 
 from analyzer.batch.executors import ray as ray_module
 from analyzer.batch.executors import ray_cluster, units
+from analyzer.batch.executors import station as station_module
 from analyzer.batch.executors.base import WorkerState
 from analyzer.batch.executors.commits import store
 from analyzer.batch.executors.local import Prepare
@@ -392,6 +394,31 @@ def test_a_segment_that_comes_after_all_others_leaves_nothing_in_a_published_run
     job_here.finishing = False
     assert store(unit, [report]).events == [report.event]
     assert PartStore(run, "key").segments() == [0]
+
+
+def test_a_station_waits_while_much_of_what_it_has_found_was_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what is in flight is bounded, however slow the batch's machine is."""
+    monkeypatch.setattr(station_module, "_MOST_BYTES", 100)
+    reports = station_module._Reports()
+    put: list[int] = []
+
+    def report() -> None:
+        for number in range(6):
+            reports.put(Report(Segment(1, number, 0, 0, 0)), 60)
+            put.append(number)
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    thread.join(0.3)
+    assert len(put) <= 2, "of 60 bytes each"
+    found = []
+    while len(found) < 6:
+        found += reports.take(10, 0)
+        assert len(put) <= len(found) + 2
+    thread.join()
+    assert [report.event for report in found] == [Segment(1, number, 0, 0, 0) for number in range(6)]
 
 
 @pytest.mark.parametrize("key", ["../key", "a/b", ""])

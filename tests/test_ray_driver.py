@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from analyzer.batch.config import Retry, jobs_of
 from analyzer.batch.context import default_fetcher
@@ -256,16 +256,30 @@ def test_a_spread_video_fails_when_no_machine_is_left(make: Make, slow_file: Pat
 
 
 def test_a_station_that_cannot_be_given_a_piece_of_its_video_is_replaced(
-    make: Make, slow_file: Path, tmp_path: Path
+    make: Make, slow_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would wait for the piece, though it is alive."""
-    (executor, ray), spec = make("a", prepare=acts, source="send"), slow(tmp_path / "out", slow_file)
-    ray.failing["give"] = [ActorUnavailableError("the connection is broken", None)]
+    broken = ActorUnavailableError("the connection is broken", None)
+    monkeypatch.setattr(RayDouble, "failing", {"give": [broken]})
+    (executor, _), spec = make("a", prepare=acts, source="send"), slow(tmp_path / "out", slow_file)
     executor.submit(spec)
     events = until(executor, lambda events: ended(events, spec))
     assert isinstance(events[-1], Done)
     (moved,) = (event for event in events if isinstance(event, Moved))
     assert moved.reason == "the worker on a was lost: it could not be reached"
+
+
+def test_jobs_fail_when_no_station_can_start(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason, nobody waits for ever."""
+    monkeypatch.setattr(ray_module, "_LOOK_UP_S", 0.01)
+    monkeypatch.setattr(RayDouble, "failing", {"facts": [ActorDiedError() for _ in range(99)]})
+    (executor, _), spec = make("a"), job(tmp_path / "out")
+    executor.submit(spec)
+    failed = until(executor, lambda events: ended(events, spec))[-1]
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    assert failed.error.startswith("no worker can start on the cluster: ")
 
 
 # --- what a station cannot do ---------------------------------------------------------------------------

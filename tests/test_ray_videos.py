@@ -35,6 +35,9 @@ from tests.test_batch_executors import ended, job, until, video
 MEMORY_MB = 100
 FAULTS = "well", "crash", "memory", "well"
 
+# Ray's workers have a low priority: on a busy machine, whatever else runs comes first.
+pytestmark = pytest.mark.timeout(1200)
+
 
 def bench_of(folder: Path, *seconds: float, **how: Any) -> Bench:
     videos = folder / "videos"
@@ -250,6 +253,7 @@ def thread_count(pid: int | None, executor: Executor) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_batch_that_is_killed_ten_times_loses_nothing(pair: Bench, machines: Any) -> None:
     tables = f"[executor]\nkind = 'ray'\naddress = '{machines.address}'\ncpus = 1\nmemory_mb = {MEMORY_MB}\n"
     videos = sorted((pair.folder.parent / "videos").iterdir())

@@ -36,6 +36,8 @@ _GENDER_EDGES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 _AGE_EDGES_YEARS = tuple(float(age) for age in range(3, 81, 3))
 _GROUPS_YEARS = (13.0, 20.0, 50.0)
 """Between groups of estimated ages in which women and men count alike."""
+_SLOPES = 3
+"""The first of the terms of gender are log odds, with slopes; the others are offsets."""
 _GENDER_RIDGE = 3.0
 """Penalty on the squares of how far the coefficients of gender are from those that change nothing: it counts
 where there are few people, such as children among officials, or where all are told apart."""
@@ -45,8 +47,10 @@ _AGE_HABIT, _HABIT = 3.0, 0.05
 """Price, in years of error of one person, of a squared year by which the curve of ages departs from one that
 changes nothing, and by which the interval differs between neighboring knots: it counts where there are few
 people."""
-_RARE = 0.3
-"""How much more than their share rare ages count for: 0 for no more, 1 for as much as all others."""
+_POPULATION_SHARE, _POPULATION_YEARS = 0.5, (18, 65, 95)
+"""The ages that are assumed of people on screen, as nobody knows whom a video shows. This share are adults,
+as many of each age up to the second number, and fewer and fewer up to the third; the others have the ages of
+the labeled people, most of whom are in their twenties in most collections."""
 _CELLS_YEARS = (2.0, 5.0, 13.0, 18.0, 25.0, 35.0, 45.0, 55.0, 65.0)
 """Between bands of ages of which as many are missed."""
 _NEAR_YEARS = 5.0
@@ -180,10 +184,7 @@ def read_across(people: People) -> Readings:
 
 
 def _coefficients(people: People) -> dict[str, Any]:
-    labeled = people.gender != ""
-    female = people.gender[labeled] == "female"
-    even = _even_weights(female, people.estimates.age_years[labeled])
-    gender = _fit_logistic(people.terms[:, labeled], female, even).round(4)
+    gender = _fit_gender(people.chosen(people.gender != "")).round(4)
     aged = people.chosen(np.isfinite(people.age))
     weight = _age_weights(aged.age)
     # Rising from knot to knot: a sum of steps of which none is negative.
@@ -196,6 +197,22 @@ def _coefficients(people: People) -> dict[str, Any]:
         "age_years": age.round(2).tolist(),
     }
     return values | _fit_interval(aged, np.interp(aged.estimates.age_years, _AGE_KNOTS_YEARS, age))
+
+
+def _fit_gender(people: People) -> Real:
+    """Fit how sure a stated gender is, (6,) coefficients of `gender_terms`.
+
+    Slopes alone leave the likelier gender as the models answer; offsets make another one likelier, and what
+    they gain among all people may be lost by one group. So there are offsets only for models that need them:
+    if fewer people get the wrong gender with them, by more than twice the deviation of chance.
+    """
+    female = people.gender == "female"
+    even = _even_weights(female, people.estimates.age_years)
+    slopes = np.pad(_fit_logistic(people.terms[:_SLOPES], female, even), (0, len(people.terms) - _SLOPES))
+    free = _fit_logistic(people.terms, female, even)
+    right, right_with = ((one @ people.terms > 0) == female for one in (slopes, free))
+    mended, broken = int((right_with & ~right).sum()), int((right & ~right_with).sum())
+    return free if mended - broken > 2 * np.sqrt(mended + broken) else slopes
 
 
 def _fit_interval(people: People, age: Real) -> dict[str, Any]:
@@ -362,9 +379,11 @@ def _hats(values: Real, knots: tuple[float, ...]) -> Real:
 
 
 def _age_weights(age: Real) -> Real:
-    """(N,) weights that make rare ages count for more; mean 1 before the largest are cut.
+    """(N,) weights with which labeled people stand for the assumed ones (`_POPULATION_SHARE`); mean 1.
 
-    Without them the errors of the old are bought by those of the many at 26: estimates shrink towards them.
+    If all counted alike, estimates would shrink towards the ages that are frequent among the labeled: the
+    errors of the old would be bought by those of the many at 26. The ratio of what is assumed to what is
+    labeled exchanges that prior (Saerens et al. 2002), for models too that answer by a mean alone.
 
     Args:
         age: (N,) true age in years.
@@ -373,8 +392,15 @@ def _age_weights(age: Real) -> Real:
     window = np.exp(-0.5 * (np.arange(-15, 16) / 4) ** 2)
     density = np.convolve(np.bincount(years, minlength=101), window / window.sum(), "same")
     density /= np.convolve(np.ones(101), window / window.sum(), "same")
-    weights = (density[years] + 1) ** -_RARE
-    return np.minimum(weights / weights.mean(), _MOST_WEIGHT)
+    adult, falling, nobody = _POPULATION_YEARS
+    every = np.arange(101)
+    assumed = np.clip((nobody - every) / (nobody - falling), 0, 1) * (every >= adult)
+    assumed *= len(age) / assumed.sum()
+    # With one person more of each age, a single one does not stand for dozens.
+    ratio = assumed[years] / (density[years] + 1)
+    weights = _POPULATION_SHARE * ratio + 1 - _POPULATION_SHARE
+    weights = np.minimum(weights / weights.mean(), _MOST_WEIGHT)
+    return np.asarray(weights / weights.mean())
 
 
 def _child_years(people: People, read: Readings) -> float:

@@ -295,9 +295,11 @@ def link_tracklets(
         _people(plausible, tracklets, rule),
         _people(plausible, tracklets, firm),
     )
+    # Two faces in one image are never one person.
+    surest = clusters[-1] if images else _seen_twice(clusters[-1], appearance)
     return Linked(
         person_ids,
-        *_range(clusters, tracklets, appearance),
+        *_range(clusters, surest, tracklets, appearance),
         _uncounted(likely, tracklets, rule),
         _links(tracklets, meetings, merges, reached, appearance),
     )
@@ -956,19 +958,61 @@ def _numbered(clusters: Int) -> Int:
     return numbers[clusters]
 
 
+def _seen_twice(clusters: Int, appearance: _Appearance) -> Int:
+    """Return (T,) clusters, joined where two are nearer than `CERTAIN`.
+
+    They are not linked because they are seen together: two people who look alike, or one who is seen twice,
+    in a mirror or on a screen.
+
+    Args:
+        clusters: The cluster of each tracklet, -1 for no person.
+        appearance: Embeddings of the tracklets.
+    """
+    from scipy import sparse
+    from scipy.sparse import csgraph
+
+    some = np.flatnonzero((clusters >= 0) & appearance.known)
+    if len(some) < 2:
+        return clusters
+    numbers, number = np.unique(clusters[some], return_inverse=True)
+    shares = _shares_of_sum(number, appearance.weight[some])
+    mean = shares @ appearance.vector[some]
+    square = shares @ ((appearance.vector[some] ** 2).sum(axis=1) - appearance.noise[some])
+    near = [np.empty((0, 2), np.int64)]
+    for start in range(0, len(numbers), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        squared = square[rows, None] + square[None, :] - 2 * (mean[rows] @ mean.T)
+        near.append(np.argwhere(squared <= CERTAIN**2) + np.array([start, 0]))
+    pairs = np.concatenate(near)
+    alike = sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(len(numbers), len(numbers)))
+    group = csgraph.connected_components(alike, directed=False)[1]
+    joined = np.arange(clusters.max() + 1)
+    joined[numbers] = numbers[np.unique(group, return_index=True)[1]][group]
+    return np.where(clusters >= 0, joined[clusters], -1)
+
+
+def _shares_of_sum(of: Int, weight: Float) -> sparse.csr_array:
+    """Return (C, N) float32: which share each of N weights has in the sum of its group, 0 to C - 1."""
+    from scipy import sparse
+
+    shape = int(of.max()) + 1, len(of)
+    return sparse.csr_array((weight / np.bincount(of, weight)[of], (of, np.arange(len(of)))), shape)
+
+
 def _range(
-    clusters: tuple[Int, Int, Int, Int, Int], tracklets: _Tracklets, appearance: _Appearance
+    clusters: tuple[Int, Int, Int, Int, Int], surest: Int, tracklets: _Tracklets, appearance: _Appearance
 ) -> tuple[int, int, str]:
     """Return the lowest and the highest number of people, and why they differ.
 
     Args:
         clusters: (T,) of the tracklets, -1 for no person: with certain links and faint faces; at the three
             heights; with plausible links only those who are firmly seen.
+        surest: (T,) the last of these without those who may be seen twice.
         tracklets: All.
         appearance: Their embeddings.
     """
     with_faint, most, count, fewest, firm = (len(np.unique(one[one >= 0])) for one in clusters)
-    surest = clusters[-1]
+    distinct = len(np.unique(surest[surest >= 0]))
     compared = len(np.unique(surest[(surest >= 0) & appearance.known]))
     # Faces too small for an embedding may be anyone who is not present in the same sample.
     present = surest[tracklets.number]
@@ -978,6 +1022,7 @@ def _range(
     most = max(count, most)
     high = max(most, with_faint)
     fewest, firm = min(fewest, count), min(max(firm, 1), fewest, count)
+    distinct = min(max(distinct, low), firm)
     reasons = {
         ("link is likely, but not certain", "links are likely, but not certain"): most - count,
         (
@@ -990,9 +1035,13 @@ def _range(
             "people were seen only just long or clearly enough",
         ): fewest - firm,
         (
+            "person looks like another one, and may be seen twice, in a mirror or on a screen",
+            "people look like others, and may be seen twice, in a mirror or on a screen",
+        ): firm - distinct,
+        (
             "person has a face too small to be compared with others",
             "people have faces too small to be compared with others",
-        ): firm - low,
+        ): distinct - low,
     }
     found = [counted(number, *words) for words, number in reasons.items() if number > 0]
     return low, high, "; ".join(found) or "every link is certain, and no other is plausible"

@@ -274,8 +274,9 @@ class Calibration:
     def female_prob(self, raw: Real, age_years: Real) -> Real:
         """Probability of the perceived gender female.
 
-        Logistic calibration (Platt 1999) of the model's own log odds, with a slope and an offset that change
-        below 20 and above 50 years: on children the model is overconfident.
+        Logistic calibration (Platt 1999) of the model's own log odds, with a slope that changes below 20 and
+        above 50 years: on children models are overconfident. Models that favor one gender also have
+        an offset.
 
         Args:
             raw: (N,) the gender model's probability.

@@ -24,7 +24,8 @@ __all__ = ["Needs", "cause_of", "connect", "differing", "living_nodes", "probe",
 
 _OBJECT_STORE_BYTES = 200 * 2**20
 """Of a Ray that is started for one run: no more than the largest answers wait in it."""
-_PROBE_S = 60.0
+_PROBE_S = 180.0
+"""A process must start there first, at a low priority: on a busy machine that takes a minute."""
 _CONNECT_S = 5.0
 
 
