@@ -391,6 +391,7 @@ def calls(count: int = 400) -> Result:
 def flushing(count: int = 100) -> float:
     """Median seconds to write a file of 30 kB and flush it to the disk."""
     times = []
+    (ROOT / "outputs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "outputs") as folder:
         for number in range(count):
             began = time.perf_counter()

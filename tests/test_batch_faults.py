@@ -268,8 +268,8 @@ class Huge:
     def __call__(self, *_: Any) -> Any:
         return self
 
-    def resolve(self, *_: Any, **__: Any) -> Iterator[Item]:
-        yield self._item
+    def identified(self, *_: Any, **__: Any) -> Iterator[tuple[None, Item]]:
+        yield None, self._item
 
     def identify(self, item: Item) -> str:
         return "huge"

@@ -5,14 +5,16 @@ Counted are statements, transactions, rows and calls, not seconds.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import random
 import sqlite3
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -36,11 +38,13 @@ from analyzer.batch.scheduler import Scheduler
 from analyzer.cli.batch import describe_plan
 from analyzer.errors import LedgerError
 from analyzer.settings import Settings
+from analyzer.sources import resolve
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item, MediaKind
 from analyzer.util.callbacks import Callback
 from analyzer.util.json_text import indented
 from analyzer.vision.selection import models_hash
+from testkit.servers import ScriptedListIE
 from tests.batch_faults import FakeClock
 
 SETTINGS = Settings(video=False, playlist=True)
@@ -56,8 +60,10 @@ class Channel(Fetcher):
 
     listed = 0
 
-    def resolve(self, source: Any, on_wait: Any = None, on_left_out: Any = None) -> Iterator[Item]:
-        del on_left_out
+    def identified(
+        self, source: Any, *, over: Any = (), on_wait: Any = None, on_left_out: Any = None
+    ) -> Iterator[tuple[None, Item]]:
+        del over, on_left_out
         name, number = source.rsplit("/", 1)
         for each in range(int(number)):
             type(self).listed += 1
@@ -70,7 +76,8 @@ class Channel(Fetcher):
                 "id": id,
                 "url": f"https://www.youtube.com/watch?v={id}",
             }
-            yield Item(entry["url"], MediaKind.VIDEO, title=f"Title {each}", duration_s=60.0, entry=entry)
+            item = Item(entry["url"], MediaKind.VIDEO, title=f"Title {each}", duration_s=60.0, entry=entry)
+            yield None, item
 
 
 def fetchers(settings: Settings, on_progress: Any) -> Fetcher:
@@ -177,6 +184,79 @@ def test_a_plan_and_a_run_agree_on_what_is_over(tmp_path: Path, listed_by: str) 
     with opened(tmp_path, source) as (context, _):
         queue = list_all(context)
         assert sorted(id for id in range(1, len(states) + 1) if id in queue) == due
+
+
+@pytest.fixture
+def items(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The entries of playlists of which items were made."""
+    made: list[Any] = []
+    whole = resolve._entry_item
+    monkeypatch.setattr(
+        resolve, "_entry_item", lambda entry, *more: made.append(entry) or whole(entry, *more)
+    )
+    return made
+
+
+class StationIE(ScriptedListIE):
+    """A list of 600 videos."""
+
+    _VALID_URL = r"https://lists\.test/(?P<id>.+)"
+
+    def _real_extract(self, url: str) -> Any:
+        ids = [f"{number:011}" for number in range(600)]
+        links = [
+            {"_type": "url", "ie_key": "Youtube", "id": id, "url": f"https://youtu.be/{id}"} for id in ids
+        ]
+        return self.playlist_result(links, "list")
+
+
+def station(settings: Settings, on_progress: Any) -> Fetcher:
+    del on_progress
+    return Fetcher(settings, want_audio=False, extractors=[StationIE])
+
+
+def test_of_videos_that_are_over_no_items_are_made(tmp_path: Path, items: list[Any]) -> None:
+    name = "https://lists.test/c"
+    with opened(tmp_path, name) as (context, _):
+        context.make_fetcher = station
+        assert len(list_all(context)) == len(items) == 600
+        for id in range(1, 591):
+            context.ledger.skip(id, "the same video as 1", "duplicate")
+    items.clear()
+    plan = Plan()
+    assert len(list(planned(jobs(tmp_path, name), plan, fetchers=station))) == 10
+    assert (plan.videos, plan.known, len(items)) == (10, 590, 10)
+    items.clear()
+    with opened(tmp_path, name) as (context, _):
+        context.make_fetcher = station
+        assert len(list_all(context)) == len(items) == 10
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_the_same_videos_with_other_settings_clash_in_one_folder(tmp_path: Path, over: bool) -> None:
+    """Whether or not the first source's are over; not if that was forgotten, or in another folder."""
+    name = "https://lists.test/c"
+    with opened(tmp_path, name) as (context, _):
+        context.make_fetcher = station
+        list_all(context)
+        for id in range(1, 601 if over else 1):
+            context.ledger.skip(id, "the same video as 1", "duplicate")
+    with opened(tmp_path, name) as (context, _):
+        context.make_fetcher = station
+        first, queue = context.jobs.sources[0], WorkQueue(context)
+        other = replace(first, name="https://lists.test/d", settings=replace(SETTINGS, fps=2))
+        apart = replace(other, name="https://lists.test/e", folder=tmp_path / "apart")
+        hashes = {each.settings.result_hash(): models_hash(SETTINGS) for each in (first, other)}
+        listing = Listing(context, queue, Failures(context, queue, {}), hashes)
+        listing.list_all([first, other, apart])
+        outcome = context.outcome
+        assert [one["kind"] for one in outcome.troubles] == ["clash"] * 600
+        assert {one["source"] for one in outcome.troubles} == {other.name}
+        assert "is also listed by https://lists.test/c, with other" in outcome.troubles[0]["error"]
+        assert len(queue) == (600 if over else 1200)
+        listing.forget(first.name)
+        listing.list_all([other])
+        assert len(outcome.troubles) == 600
 
 
 def test_a_new_video_costs_the_same_however_many_its_source_has(tmp_path: Path) -> None:
@@ -397,7 +477,7 @@ def test_no_statement_reads_all_rows_to_find_a_few(tmp_path: Path) -> None:
         ledger.skip(2, "no", "filter")
         ledger.reopen(2)
         ledger.of_origin("https://lists.test/c")
-        ledger.unfinished(["https://lists.test/c"])
+        list(ledger.unfinished("https://lists.test/c"))
         ledger.running()
         ledger.needs_download(work.id)
         ledger.is_published(tmp_path / "run")
@@ -530,6 +610,73 @@ def test_the_queue_gives_what_a_plain_list_would(tmp_path: Path, seed: int) -> N
             now = context.clock.time()
             assert max(queue.next_due(), now) == max(model.next_due(), now)
             assert sorted(queue.due()) == sorted(each["id"] for each in model.entries if each["due"] <= now)
+
+
+def test_a_link_is_made_again_from_its_row(tmp_path: Path) -> None:
+    """With the key of its extractor, also when it is tried again."""
+    with opened(tmp_path, "https://www.youtube.com/@a/3") as (context, _):
+        queue = list_all(context)
+        assert queue._items == {}
+        for _ in range(2):
+            entry = queue.take()
+            assert entry is not None and entry.item is not None and entry.item.entry is not None
+            assert entry.item.source == entry.work.source == entry.item.entry["url"]
+            assert (entry.item.entry["ie_key"], entry.item.title) == ("Youtube", entry.work.title)
+            assert context.fetcher(entry.source).identify(entry.item) == entry.work.identity
+            context.ledger.describe(entry.work.id, title="As the site has it")
+            entry.work = context.ledger.get(entry.work.id)
+            queue.put_back(entry)
+        assert queue._items == {}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"title": "Another"},
+        {"standalone": False},
+        {"entry": {"_type": "url_transparent", "url": "https://site.test/a", "ie_key": None, "id": "a"}},
+        {"entry": {"_type": "url", "url": "https://site.test/a#__x", "ie_key": None, "id": "a"}},
+        {"entry": {"id": "a", "formats": []}, "standalone": False},
+        {"source": "https://user:login@site.test/a"},
+    ],
+)
+def test_what_the_row_cannot_tell_is_kept(tmp_path: Path, said: dict[str, Any]) -> None:
+    with opened(tmp_path, "https://lists.test/c") as (context, _):
+        queue, source = WorkQueue(context), context.jobs.sources[0]
+        entry = {"_type": "url", "url": "https://site.test/a", "ie_key": None, "id": "a"}
+        made = {"source": "https://site.test/a", "title": "A", "entry": entry} | said
+        item = Item(kind=MediaKind.VIDEO, **made)
+        work, _ = context.ledger.add(listed(context.ledger.path, "a", title="A"))
+        assert queue.add(source, work, item)
+        queue.take_turns([source])
+        for _ in range(2):
+            taken = queue.take()
+            assert taken is not None
+            assert taken.item is item
+            queue.put_back(taken)
+        queue.forget(work.id)
+        assert queue._items == {}
+        assert queue.take() is None
+
+
+def test_waiting_videos_are_no_objects(tmp_path: Path) -> None:
+    """A million would take over a gigabyte."""
+    held, sizes = [], []
+    for number in (50, 1000, 3000):
+        with opened(tmp_path / str(number), f"https://www.youtube.com/@a/{number}") as (context, _):
+            statements: list[str] = []
+            context.ledger._db.set_trace_callback(None)
+            gc.collect()
+            before = len(gc.get_objects())
+            tracemalloc.start()
+            queue, size = list_all(context), tracemalloc.get_traced_memory()[0]
+            tracemalloc.stop()
+            gc.collect()
+            held.append(len(gc.get_objects()) - before)
+            sizes.append(size)
+            assert len(queue) == number and not statements
+    assert max(held[1:]) - min(held[1:]) < 50
+    assert (sizes[2] - sizes[1]) / 2000 < 200  # bytes for each, with the numbers of its listing
 
 
 def calls(function: Callable[[], object]) -> int:

@@ -186,7 +186,8 @@ def test_a_removed_machine_costs_no_segment(
     before = until(executor, lambda events: all(some(spec, 1)(events) for spec in specs))
     machines.remove_node(node, allow_graceful=graceful)
     events = before + until(executor, lambda events: ended(before + events, *specs))
-    assert any(isinstance(event, Moved) for event in events)
+    # A worker may finish what it does before a machine leaves in order.
+    assert graceful or any(isinstance(event, Moved) for event in events)
     for spec in specs:
         check_done(spec, of(spec, events))
 

@@ -29,7 +29,7 @@ from yt_dlp.utils import ExtractorError, GeoRestrictedError, UserNotLive
 
 from analyzer.errors import OutputError, SourceError, SourceErrorKind, StoppedError
 from analyzer.settings import Settings
-from analyzer.sources import ytdlp
+from analyzer.sources import resolve, ytdlp
 from analyzer.sources.formats import choose_formats
 from analyzer.sources.local import _local_id
 from analyzer.sources.resolve import Fetcher
@@ -1012,6 +1012,57 @@ def test_a_long_list_needs_few_threads(server: Server, monkeypatch: pytest.Monke
     assert [item.source[-3:] for item in items] == [f"{number:03}" for number in range(240)]
     assert server.requests == [f"/{page}" for page in range(8)]
     assert len(jobs) <= 20  # 1, 2, 4, ..., then one for each page
+
+
+def link(id: str, **said: Any) -> dict[str, Any]:
+    return {"_type": "url", "url": f"https://youtu.be/{id}", "ie_key": "Youtube", "id": id, **said}
+
+
+def test_of_videos_that_are_over_a_list_tells_the_identity_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No item is made of them; what is gone, or is no link with an id, is listed as ever."""
+    made_of: list[Any] = []
+    whole = resolve._entry_item
+    monkeypatch.setattr(
+        resolve, "_entry_item", lambda entry, *more: made_of.append(entry) or whole(entry, *more)
+    )
+    ids = [f"{number:011}" for number in range(100)]
+    entries = [link(id, title=f"Title {id}") for id in ids]
+    entries[7]["title"] = "[Private video]"
+    del entries[8]["id"]
+    site = scripted(
+        list={"_type": "playlist", "entries": [*entries, {"id": "inside", "url": "https://x.test/a"}]}
+    )
+    made, over = fetcher(site, playlist=True), {f"youtube-{id}" for id in ids[:90]} | {"scripted-inside"}
+    everything = list(made.resolve("https://scripted.test/list"))
+    assert len(made_of) == len(everything) == 101
+    made_of.clear()
+    listed = list(made.identified("https://scripted.test/list", over=over))
+    assert [entry.get("id") for entry in made_of] == [
+        ids[7],
+        None,
+        *ids[90:],
+        "inside",
+    ]
+    expected = [made.identify(item) for item in everything]
+    told = [known or made.identify(item) for known, item in listed if known or item]  # type: ignore[arg-type]
+    assert told == expected
+    items = [item for _, item in listed if item is not None]
+    assert [each.source for each in items] == [everything[at].source for at in (7, 8, *range(90, 101))]
+    assert items[0].error is not None and items[0].error.kind is Kind.PRIVATE_OR_REMOVED
+    few = list(fetcher(site, playlist=True, limit=5).identified("https://scripted.test/list", over=over))
+    assert [item for _, item in few] == [None] * 5  # they count, and the list is not empty
+
+
+def test_entries_are_shortened_in_the_thread_that_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another core, to read all of an entry's data takes about as long as to make it."""
+    threads: list[str] = []
+    whole = resolve.link_of
+    monkeypatch.setattr(
+        resolve, "link_of", lambda entry: threads.append(threading.current_thread().name) or whole(entry)
+    )
+    site = scripted(list={"_type": "playlist", "entries": [link(f"{number:011}") for number in range(50)]})
+    assert len(list(fetcher(site, playlist=True).resolve("https://scripted.test/list"))) == 50
+    assert threads == ["fetch"] * 50
 
 
 @pytest.mark.parametrize(("limit", "requests"), [(1, 1), (30, 1), (31, 2), (45, 2), (60, 2)])

@@ -19,16 +19,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -668,15 +667,19 @@ class Ledger:
         )
         return {identity: Known(_STATES[state], *others) for identity, state, *others in rows}
 
-    def unfinished(self, origins: Iterable[str] | None = None) -> list[Work]:
-        """Return the rows that need work, oldest first: those of these origins, or all."""
-        wanted = f"SELECT {_OF_WORK} FROM videos WHERE state IN ({_marks(_UNFINISHED)})"
-        if origins is None:
-            rows = self._rows(f"{wanted} ORDER BY id", *_UNFINISHED)
-        else:
-            found = [self._rows(f"{wanted} AND origin = ?", *_UNFINISHED, one) for one in set(origins)]
-            rows = sorted(itertools.chain.from_iterable(found), key=itemgetter("id"))
-        return [self._work(row) for row in rows]
+    def unfinished(self, origin: str | None = None) -> Iterator[Work]:
+        """Yield the rows that need work, oldest first: those of a source, or all.
+
+        They are read some at a time, as they are then; which ones is decided at the beginning.
+        """
+        where = f"state IN ({_marks(_UNFINISHED)})" + ("" if origin is None else " AND origin = ?")
+        values = _UNFINISHED if origin is None else (*_UNFINISHED, origin)
+        found = self._each(f"SELECT id FROM videos WHERE {where} ORDER BY id", *values)
+        ids = array("q", (row[0] for row in found))
+        for first in range(0, len(ids), _CHUNK):
+            some = ids[first : first + _CHUNK]
+            sql = f"SELECT {_OF_WORK} FROM videos WHERE id IN ({_marks(some)}) ORDER BY id"
+            yield from map(self._work, self._rows(sql, *some))
 
     def unfinished_origins(self) -> set[str]:
         """Return the origins of rows that need work."""

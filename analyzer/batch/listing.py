@@ -15,7 +15,7 @@ from analyzer.batch.failures import Failures
 from analyzer.batch.folders import holds_something, remove_segments
 from analyzer.batch.ledger import Listed, State, Work, is_over
 from analyzer.batch.outcome import iso_time
-from analyzer.batch.queue import Entry, WorkQueue
+from analyzer.batch.queue import Entry, RowNumbers, WorkQueue
 from analyzer.errors import AnalyzerError, LedgerError, SourceError, SourceErrorKind, StoppedError
 from analyzer.events import FilesSkipped
 from analyzer.settings import Settings
@@ -60,8 +60,14 @@ class Listing:
         self._queue = queue
         self._failures = failures
         self._models = models
-        self._owners: dict[Path, dict[str, _Listed]] = {}
-        """Of each folder and video: the first source that lists it."""
+        self._hashes_in: dict[Path, set[str]] = {}
+        """Of each folder: the settings with which sources have listed videos for it."""
+        self._owners = RowNumbers()
+        """Of each row: the number of the first source that lists it, and 1."""
+        self._sources: list[Source | None] = []
+        """By number; None: it was forgotten."""
+        self._numbers: dict[int, int] = {}
+        """Of these, by `id`."""
         self._paths: dict[str, str] = {}
         """Of each local file or folder that was listed in this run: its identity."""
         self._identities: set[str] = set()
@@ -110,9 +116,10 @@ class Listing:
 
     def forget(self, source: str) -> None:
         """Forget which videos a source has listed, by its name."""
-        for folder, owners in self._owners.items():
-            kept = {key: owner for key, owner in owners.items() if owner.source.name != source}
-            self._owners[folder] = kept
+        for number, each in enumerate(self._sources):
+            if each is not None and each.name == source:
+                self._sources[number] = None
+                del self._numbers[id(each)]
 
     def _replaced(self, path: str, identity: str) -> str | None:
         """What happened to a local file whose path now holds something else, and of which no copy is listed;
@@ -133,7 +140,7 @@ class Listing:
         """
         source = listed.source
         missing = []
-        for work in self._context.ledger.unfinished([listed.origin]):
+        for work in self._context.ledger.unfinished(listed.origin):
             resumable = work.standalone or work.video is not None
             if resumable and host_of(work.source) is None:
                 if not holds_something(Path(work.source).parent):
@@ -143,13 +150,40 @@ class Listing:
                     continue
             known = (work.settings_hash, work.models_hash) == listed.hashes
             if known and resumable and self._queue.is_open(source):
-                self._owner(listed, work.identity)
+                if self._other(listed, work.identity) is None:
+                    self._own(source, work.id)
                 if (wanted := self._wanted(source, work)) is not None:
                     self._queue.add(source, wanted, None)
         return missing
 
-    def _owner(self, listed: _Listed, identity: str) -> _Listed:
-        return self._owners.setdefault(listed.source.folder, {}).setdefault(identity, listed)
+    def _own(self, source: Source, row: int) -> None:
+        """Note that a source lists a video, unless another one has done so before."""
+        if self._owner(row) is None:
+            number = self._numbers.setdefault(id(source), len(self._sources))
+            if number == len(self._sources):
+                self._sources.append(source)
+            self._owners[row] = number + 1
+
+    def _owner(self, row: int) -> Source | None:
+        number = self._owners[row]
+        return self._sources[number - 1] if number else None
+
+    def _other(self, listed: _Listed, identity: str) -> Source | None:
+        """The source that has listed a video for the same folder before, but with other settings."""
+        if self._none_differs(listed):
+            return None
+        folder, own = listed.source.folder, listed.hashes[0]
+        for work in self._context.ledger.of_identity(identity):
+            owner = self._owner(work.id)
+            if owner is not None and owner.folder == folder and work.settings_hash != own:
+                return owner
+        return None
+
+    def _none_differs(self, listed: _Listed) -> bool:
+        """Whether all sources so far that list videos for a source's folder have its settings."""
+        hashes = self._hashes_in.setdefault(listed.source.folder, set())
+        hashes.add(listed.hashes[0])
+        return len(hashes) == 1
 
     @staticmethod
     def _is_there(fetcher: Fetcher, work: Work) -> bool:
@@ -172,16 +206,21 @@ class Listing:
             return
         over = context.ledger.over(source.origin, *source.hashes)
         try:
-            for item in source.fetcher.resolve(
+            for identity, item in source.fetcher.identified(
                 name,
+                over=over if self._none_differs(source) else (),  # else who lists them, too, matters
                 on_wait=self._wait,
                 on_left_out=lambda left: context.log(FilesSkipped.name, **vars(left)),
             ):
                 if not self._queue.is_open(source.source):
                     break
                 listed += 1
+                if item is None:
+                    assert identity is not None
+                    self._own(source.source, over[identity])
+                    continue
                 try:
-                    queued += self._add(source, item, over)
+                    queued += self._add(source, identity, item, over)
                 except AnalyzerError:
                     raise
                 except Exception as error:  # noqa: BLE001 - one entry must not end the list
@@ -209,11 +248,12 @@ class Listing:
         self._context.tally.source_failed(origin, failure.kind, error)
         self._context.log("source_failed", source=origin, kind=failure.kind, error=error)
 
-    def _add(self, listed: _Listed, item: Item, over: Mapping[str, int]) -> bool:
+    def _add(self, listed: _Listed, identity: str | None, item: Item, over: Mapping[str, int]) -> bool:
         """Enter a listed video into the ledger; returns whether it was queued.
 
         Args:
             listed: Its source.
+            identity: As `Fetcher.identified` yields it.
             item: The video.
             over: Of the source's videos that need no more work: the row of each identity.
         """
@@ -225,23 +265,25 @@ class Listing:
             context.log("still_changing", source=well_formed(item.source))
             return False
         try:
-            identity = listed.fetcher.identify(item)
+            identity = identity or listed.fetcher.identify(item)
         except SourceError as error:  # a file that was removed since it was listed
             self._failed(source, failure_of(error, Phase.FETCH))
             return False
-        owner = self._owner(listed, identity)
-        if owner.hashes[0] != listed.hashes[0]:
+        other = self._other(listed, identity)
+        if other is not None:
             # Two runs of one video in one folder would replace each other in every batch run.
             message = (
-                f"{_shown(item)} is also listed by {owner.origin}, with other settings and the same folder: "
-                "give one of them `into`"
+                f"{_shown(item)} is also listed by {origin_of(other)}, with other settings and the same "
+                "folder: give one of them `into`"
             )
             self._failed(source, Failure("clash", message))
             return False
         if identity in over:
+            self._own(source, over[identity])
             self._note_path(item, identity, over[identity])
             return False
         work, created = self._entered(listed, item, identity)
+        self._own(source, work.id)
         self._note_path(item, identity, work.id)
         if item.error is not None:
             if created:

@@ -166,18 +166,21 @@ def _listed(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Iterat
     """
     # No more is listed than needed: each page of a channel is a request.
     most = _TOGETHER if source.max_per_run is None else 1
-    over, seen, identify = ledger.over(origin_of(source), *asked.hashes), asked.seen, asked.fetcher.identify
+    fetcher, over, seen = asked.fetcher, ledger.over(origin_of(source), *asked.hashes), asked.seen
     some: dict[str, Item] = {}
     try:
-        for item in asked.fetcher.resolve(source.name, on_left_out=plan.left_out.append):
-            if item.error is not None:
+        for known, item in fetcher.identified(source.name, over=over, on_left_out=plan.left_out.append):
+            if item is not None and item.error is not None:
                 plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
                 continue
-            identity = identify(item)
+            identity = known
+            if identity is None:
+                assert item is not None
+                identity = fetcher.identify(item)
             if identity in seen:
                 continue
             seen.add(identity)
-            if identity in over:
+            if item is None or identity in over:
                 plan.known += 1
                 continue
             some[identity] = item

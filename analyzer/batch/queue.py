@@ -5,17 +5,22 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections import Counter, deque
-from collections.abc import Container, Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from analyzer.batch.config import Source
 from analyzer.batch.context import BatchContext, origin_of
 from analyzer.batch.ledger import Work
 from analyzer.sources.types import Item, MediaKind
+from analyzer.sources.ytdlp import is_link, linked_item
 from analyzer.util.urls import host_of
 
-__all__ = ["Entry", "WorkQueue"]
+__all__ = ["Entry", "Numbered", "RowNumbers", "WorkQueue"]
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -33,75 +38,136 @@ class Entry:
     """How long its download took, in seconds."""
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    """A video in the queue. There may be a million: the ledger has the rest."""
+class RowNumbers:
+    """A number for each row of the ledger, 0 at first.
 
-    id: int
-    """Its row."""
-    source: Source
-    item: Item | None
-    due: float
-    fetch_s: float = 0.0
-    listed: bool = False
-    """Whether its source lists it in this run: the first of several copies counts."""
-    place: int = 0
+    Rows are numbered without gaps, so an array takes 8 bytes for each, where a dictionary takes a hundred.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = array("q")
+
+    def __getitem__(self, id: int) -> int:
+        return self._numbers[id] if id < len(self._numbers) else 0
+
+    def __setitem__(self, id: int, number: int) -> None:
+        missing = id + 1 - len(self._numbers)
+        if missing > 0:
+            self._numbers.frombytes(bytes(8 * (missing + id // 8)))
+        self._numbers[id] = number
+
+
+class Numbered(Generic[T]):
+    """Numbers for few objects that many refer to, from 0.
+
+    Args:
+        key: Which of them are the same; by default equal ones.
+    """
+
+    def __init__(self, key: Callable[[T], Hashable] = lambda each: each) -> None:
+        self._key = key
+        self._numbers: dict[Hashable, int] = {}
+        self._each: list[T] = []
+
+    def number(self, each: T) -> int:
+        """The number of an object, which it gets when it has none."""
+        number = self._numbers.setdefault(self._key(each), len(self._each))
+        if number == len(self._each):
+            self._each.append(each)
+        return number
+
+    def __getitem__(self, number: int) -> T:
+        return self._each[number]
+
+
+_UNLISTED, _IMPLIED, _KEPT, _LINKS = range(4)
+"""What an entry knows of its item: that its source may not list it any more, that the row says all, that it
+is kept, or, from here on, that it is a link; then this is the number of the extractor's key."""
+
+
+@dataclass(eq=False, slots=True)
+class _Entries:
+    """The entries of the queue, in columns: as objects, a million would take more than a gigabyte.
+
+    Each has a number. The ledger has the rest.
+    """
+
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    sources: array[int] = field(default_factory=lambda: array("q"))
+    items: array[int] = field(default_factory=lambda: array("q"))
+    due: array[float] = field(default_factory=lambda: array("d"))
+    """Seconds since 1970; not before."""
+    places: array[int] = field(default_factory=lambda: array("q"))
     """In the queue: the lowest one goes first."""
-    waits: bool = True
+    waits: bytearray = field(default_factory=bytearray)
     """Whether it still does; it is removed when it would be its turn."""
+
+    def append(self, row: int, source: int, item: int, due: float) -> int:
+        """Add an entry, and return its number."""
+        self.rows.append(row)
+        self.sources.append(source)
+        self.items.append(item)
+        self.due.append(due)
+        self.places.append(0)
+        self.waits.append(True)
+        return len(self.rows) - 1
 
 
 @dataclass(eq=False, slots=True)
 class _Lane:
-    """The waiting videos of one host, or the local files."""
+    """The waiting videos of one host, or the local files: numbers of entries."""
 
-    ready: deque[_Waiting] = field(default_factory=deque)
+    entries: _Entries
+    ready: array[int] = field(default_factory=lambda: array("q"))
     """What was due when it was queued, in order."""
-    later: list[tuple[float, int, _Waiting]] = field(default_factory=list)
-    """A heap of what was not, by the time when it is due, in seconds since 1970."""
-    due: list[tuple[int, _Waiting]] = field(default_factory=list)
-    """A heap of what has become due, by place."""
+    passed: int = 0
+    """How many of these are gone."""
+    later: list[tuple[float, int, int]] = field(default_factory=list)
+    """A heap of what was not: when it is due, in seconds since 1970, its place and its number."""
+    due: list[tuple[int, int]] = field(default_factory=list)
+    """A heap of what has become due: its place and its number."""
 
-    def add(self, waiting: _Waiting, now: float) -> None:
-        """Add a video behind all others."""
-        if waiting.due <= now:
-            self.ready.append(waiting)
+    def add(self, entry: int, now: float) -> None:
+        """Add an entry behind all others."""
+        due = self.entries.due[entry]
+        if due <= now:
+            self.ready.append(entry)
         else:
-            heapq.heappush(self.later, (waiting.due, waiting.place, waiting))
+            heapq.heappush(self.later, (due, self.entries.places[entry], entry))
 
-    def first(self, now: float) -> _Waiting | None:
-        """The first video that is due."""
+    def first(self, now: float) -> tuple[int, int] | None:
+        """The place and number of the first entry that is due."""
         self._tidy()
         while self.later and self.later[0][0] <= now:
-            _, place, waiting = heapq.heappop(self.later)
-            heapq.heappush(self.due, (place, waiting))
+            _, place, entry = heapq.heappop(self.later)
+            heapq.heappush(self.due, (place, entry))
         self._tidy()
-        found = [*(each for _, each in self.due[:1]), *itertools.islice(self.ready, 1)]
-        return min(found, key=lambda waiting: waiting.place, default=None)
+        found = self.due[:1]
+        if self.passed < len(self.ready):
+            entry = self.ready[self.passed]
+            found.append((self.entries.places[entry], entry))
+        return min(found, default=None)
 
     def next_due(self) -> float:
-        """When the next video is due, in seconds since 1970; 0: already, infinity: there is none."""
+        """When the next entry is due, in seconds since 1970; 0: already, infinity: there is none."""
         self._tidy()
-        if self.ready or self.due:
+        if self.passed < len(self.ready) or self.due:
             return 0.0
         return self.later[0][0] if self.later else math.inf
 
-    def remove(self, first: _Waiting) -> None:
-        """Remove the first video."""
-        first.waits = False
-        self._tidy()
-
     def _tidy(self) -> None:
-        while self.ready and not self.ready[0].waits:
-            self.ready.popleft()
-        while self.later and not self.later[0][-1].waits:
+        waits = self.entries.waits
+        while self.passed < len(self.ready) and not waits[self.ready[self.passed]]:
+            self.passed += 1
+        while self.later and not waits[self.later[0][-1]]:
             heapq.heappop(self.later)
-        while self.due and not self.due[0][-1].waits:
+        while self.due and not waits[self.due[0][-1]]:
             heapq.heappop(self.due)
 
-    def __iter__(self) -> Iterator[_Waiting]:
-        later, due = (each for *_, each in self.later), (each for _, each in self.due)
-        return (each for each in itertools.chain(self.ready, later, due) if each.waits)
+    def __iter__(self) -> Iterator[int]:
+        ready = itertools.islice(self.ready, self.passed, None)
+        later, due = (each[-1] for each in self.later), (each[-1] for each in self.due)
+        return (each for each in itertools.chain(ready, later, due) if self.entries.waits[each])
 
 
 class WorkQueue:
@@ -112,13 +178,24 @@ class WorkQueue:
 
     def __init__(self, context: BatchContext) -> None:
         self._context = context
-        self._added: list[tuple[int, str | None, _Waiting]] = []
-        """Rank in its source, host and video of those that were added since `take_turns`."""
+        self._entries = _Entries()
+        self._entry_of = RowNumbers()
+        """Of each row that was ever queued in this run: the number of its entry, and 1."""
+        self._items: dict[int, Item] = {}
+        """By row: those that neither the row nor a link can tell."""
+        self._fetch_s: dict[int, float] = {}
+        """By the number of the entry: how long its download took, if there was one."""
+        self._added = array("q")
+        """The entries that were added since `take_turns`."""
+        self._ranks_of_added, self._hosts_of_added = array("q"), array("q")
+        """Of each of these: its rank in its source, and the number of its host."""
+        self._sources = Numbered[Source](id)
+        self._hosts = Numbered[str | None]()
+        self._keys = Numbered[str | None]()
+        """Of extractors."""
         self._lanes: dict[str | None, _Lane] = {}
         self._places = itertools.count()
         self._count = 0
-        self._queued: dict[int, _Waiting] = {}
-        """By row: everything that was ever queued in this run."""
         self._ranks: Counter[str] = Counter()
         """How many videos of each source were queued."""
         self._paused: dict[str, float] = {}
@@ -131,12 +208,14 @@ class WorkQueue:
 
     def __contains__(self, id: int) -> bool:
         """Whether this row was queued in this run."""
-        return id in self._queued
+        return self._entry_of[id] > 0
 
     def due(self) -> Iterator[int]:
         """The rows of the waiting videos that are due, whether or not their hosts may be asked."""
-        now = self._context.clock.time()
-        return (each.id for lane in self._lanes.values() for each in lane if each.due <= now)
+        now, entries = self._context.clock.time(), self._entries
+        return (
+            entries.rows[each] for lane in self._lanes.values() for each in lane if entries.due[each] <= now
+        )
 
     def is_open(self, source: Source) -> bool:
         """Whether the source may have more videos in this run, see `Source.max_per_run`."""
@@ -156,46 +235,61 @@ class WorkQueue:
             Whether it was queued.
         """
         context = self._context
-        listed = item is not None
-        item = None if item is None or _is_implied(item, work) else item
-        queued = self._queued.get(work.id)
-        if queued is not None:
-            if listed and not queued.listed:  # the source knows more than the ledger may store
-                queued.item, queued.listed = item, True
+        queued = self._entry_of[work.id] - 1
+        if queued >= 0:
+            # The source knows more than the ledger may store; the first of several copies counts.
+            if item is not None and self._entries.items[queued] == _UNLISTED:
+                self._entries.items[queued] = self._noted(item, work)
             return False
         due = work.next_try or 0.0
         if due > context.clock.time() + context.jobs.retry.patience_s:
             return False
         origin = origin_of(source)
-        waiting = self._queued[work.id] = _Waiting(work.id, source, item, due, listed=listed)
-        self._added.append((self._ranks[origin], host_of(work.source), waiting))
+        entry = self._append(source, work, self._noted(item, work), due)
+        self._entry_of[work.id] = entry + 1
+        self._added.append(entry)
+        self._ranks_of_added.append(self._ranks[origin])
+        self._hosts_of_added.append(self._hosts.number(host_of(work.source)))
         self._ranks[origin] += 1
-        self._count += 1
         return True
 
     def put_back(self, entry: Entry) -> None:
         """Queue a video again, behind all others."""
-        id = entry.work.id
-        known = self._queued.get(id)
-        item = entry.item or (None if known is None else known.item)
-        waiting = _Waiting(id, entry.source, item, entry.due, entry.fetch_s, listed=item is not None)
-        if known is not None:
-            self._queued[id] = waiting
+        known = self._entry_of[entry.work.id] - 1
+        listed = _UNLISTED if known < 0 else self._entries.items[known]
+        if listed == _UNLISTED:
+            listed = self._noted(entry.item, entry.work)
+        number = self._append(entry.source, entry.work, listed, entry.due)
+        if known >= 0:
+            self._entry_of[entry.work.id] = number + 1
+        if entry.fetch_s:
+            self._fetch_s[number] = entry.fetch_s
+        self._enter(entry.host, number)
+
+    def _append(self, source: Source, work: Work, item: int, due: float) -> int:
         self._count += 1
-        self._enter(entry.host, waiting)
+        return self._entries.append(work.id, self._sources.number(source), item, due)
 
     def take_turns(self, sources: Sequence[Source]) -> None:
         """Sort in what was added: the first video of each source, then the second, ..."""
-        order = {id(source): number for number, source in enumerate(sources)}
-        self._added.sort(key=lambda added: (added[0], order[id(added[2].source)]))
-        for _, host, waiting in self._added:
-            if waiting.waits:
-                self._enter(host, waiting)
-        self._added = []
+        order = {self._sources.number(source): place for place, source in enumerate(sources)}
+        entries = self._entries
+        turns = [
+            rank * len(order) + order[entries.sources[entry]]
+            for rank, entry in zip(self._ranks_of_added, self._added, strict=True)
+        ]
+        for added in sorted(range(len(turns)), key=turns.__getitem__):
+            entry = self._added[added]
+            if entries.waits[entry]:
+                self._enter(self._hosts[self._hosts_of_added[added]], entry)
+        self._added, self._ranks_of_added, self._hosts_of_added = array("q"), array("q"), array("q")
 
-    def _enter(self, host: str | None, waiting: _Waiting) -> None:
-        waiting.place = next(self._places)
-        self._lanes.setdefault(host, _Lane()).add(waiting, self._context.clock.time())
+    def _enter(self, host: str | None, entry: int) -> None:
+        self._entries.places[entry] = next(self._places)
+        lane = self._lanes.get(host)
+        if lane is None:
+            lane = self._lanes[host] = _Lane(self._entries)
+        lane.add(entry, self._context.clock.time())
 
     def take(self, *, local: bool = True, remote: bool = True, busy: Container[str] = ()) -> Entry | None:
         """Remove and return the first video that is due and whose host may be asked.
@@ -206,27 +300,32 @@ class WorkQueue:
             busy: Hosts that are not asked now.
         """
         now, moment = self._context.clock.time(), self._context.clock.monotonic()
-        found: list[tuple[int, str | None, _Waiting]] = []
+        found: list[tuple[int, int, str | None]] = []
         for host, lane in self._lanes.items():
             wanted = local if host is None else remote and host not in busy
             if not wanted or self._rested.get(host or "", 0.0) > moment or self._pause_of(host) > now:
                 continue
             first = lane.first(now)
             if first is not None:
-                found.append((first.place, host, first))
+                found.append((*first, host))
         if not found:
             return None
-        _, host, waiting = min(found)
-        self._lanes[host].remove(waiting)
+        _, entry, host = min(found)
+        self._entries.waits[entry] = False
         self._count -= 1
-        work = self._context.ledger.get(waiting.id)
-        return Entry(work, waiting.source, waiting.item, waiting.due, host, waiting.fetch_s)
+        work = self._context.ledger.get(self._entries.rows[entry])
+        source, due = self._sources[self._entries.sources[entry]], self._entries.due[entry]
+        return Entry(work, source, self._item(entry, work), due, host, self._fetch_s.pop(entry, 0.0))
 
     def forget(self, id: int) -> None:
         """Remove a video, so that it can be queued again."""
-        waiting = self._queued.pop(id, None)
-        if waiting is not None and waiting.waits:
-            waiting.waits = False
+        entry = self._entry_of[id] - 1
+        if entry < 0:
+            return
+        self._entry_of[id] = 0
+        self._items.pop(id, None)
+        if self._entries.waits[entry]:
+            self._entries.waits[entry] = False
             self._count -= 1
 
     def next_due(self) -> float:
@@ -250,6 +349,26 @@ class WorkQueue:
         if host not in self._paused:
             self._paused[host] = self._context.ledger.paused_until(host)
         return self._paused[host]
+
+    # -- items
+
+    def _noted(self, item: Item | None, work: Work) -> int:
+        """Note what cannot be made again of an item; returns what `_Entries.items` has of it."""
+        if item is None:
+            return _UNLISTED
+        if _is_implied(item, work):
+            return _IMPLIED
+        known = (item.source, item.title) == (work.source, work.title)
+        if known and item.entry is not None and is_link(item):
+            return _LINKS + self._keys.number(item.entry["ie_key"])
+        self._items[work.id] = item
+        return _KEPT
+
+    def _item(self, entry: int, work: Work) -> Item | None:
+        noted = self._entries.items[entry]
+        if noted == _KEPT:
+            return self._items[work.id]
+        return None if noted < _KEPT else linked_item(work.source, self._keys[noted - _LINKS], work.title)
 
 
 def _is_implied(item: Item, work: Work) -> bool:

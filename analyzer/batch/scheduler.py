@@ -431,7 +431,7 @@ class _Run:
     def _cancel(self, name: str) -> None:
         origin = shown_name(name)
         jobs = {entry.work.id: job_id for job_id, entry in self._running.items()}
-        for work in self._context.ledger.unfinished([origin]):
+        for work in self._context.ledger.unfinished(origin):
             if work.id in jobs:
                 self._executor.cancel(jobs[work.id])
                 self._unwanted.add(work.id)

@@ -27,9 +27,9 @@ import shlex
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
 from analyzer.settings import Settings
@@ -69,6 +69,7 @@ from analyzer.sources.ytdlp import (
     candidate_of,
     channel_name,
     check_address,
+    identity_of_link,
     is_generic,
     link_of,
     own_address,
@@ -140,6 +141,29 @@ class Fetcher:
         Args:
             source: A path, an address, or the number of a camera. `parse_source` classifies text; pass a
                 `UrlSource` for untrusted input, which then cannot reach files and cameras.
+            on_wait: As for `identified`.
+            on_left_out: As for `identified`.
+
+        Raises:
+            SourceError: As `identified`.
+        """
+        listed = self.identified(source, on_wait=on_wait, on_left_out=on_left_out)
+        return (item for _, item in listed if item is not None)
+
+    def identified(
+        self,
+        source: str | Source,
+        *,
+        over: Container[str] = (),
+        on_wait: Callable[[], None] | None = None,
+        on_left_out: Callable[[LeftOut], None] | None = None,
+    ) -> Iterator[tuple[str | None, Item | None]]:
+        """As `resolve`, with identities. Subclasses that list something else override this one.
+
+        Args:
+            source: As for `resolve`.
+            over: Identities of videos about which nothing else is asked. Of a channel's million videos, most
+                may be over: no items are made of its links to these.
             on_wait: Called in the caller's thread about 20 times a second while waiting for a server. Its
                 exceptions end the listing at once and reach the caller unchanged.
             on_left_out: Called before the first item if a folder contains more, which another setting would
@@ -148,6 +172,10 @@ class Fetcher:
         Raises:
             SourceError: On the first step: not found, unsupported, empty, or the playlist cannot be listed.
                 Later failures become items with an `error`.
+
+        Returns:
+            The identity of each video, or None if only `identify` can tell it, and its item, or None if it is
+            in `over` and a playlist's link.
         """
         call = Call(on_wait, self._settings.limit)
         match parse_source(source) if isinstance(source, str) else source:
@@ -155,20 +183,20 @@ class Fetcher:
                 found, left_out = self._local_items(name)
                 if on_left_out is not None and left_out is not None:
                     on_left_out(left_out)
-                items = iter(found)
+                items = _unidentified(found)
             case StreamSource(name) if self._live and recognized(name) is not None:
-                items = iter([Item(name, MediaKind.LIVE)])
+                items = _unidentified([Item(name, MediaKind.LIVE)])
             case StreamSource(name) | UrlSource(name):
                 check_address(name)
                 if not self._settings.playlist:
-                    yield Item(name, MediaKind.VIDEO)
+                    yield None, Item(name, MediaKind.VIDEO)
                     return
-                items = self._walk_address({"_type": "url", "url": name}, name, MAX_DEPTH, call)
+                items = self._walk_address({"_type": "url", "url": name}, name, MAX_DEPTH, call, over)
         empty = True
-        for item in itertools.islice(items, self._settings.limit):
+        for each in itertools.islice(items, self._settings.limit):
             empty = False
             call.left -= 1
-            yield item
+            yield each
         if empty:
             raise SourceError(
                 f"there is nothing to analyze in {redacted(name)}",
@@ -362,7 +390,9 @@ class Fetcher:
         if self._on_progress is not None and progress is not None:
             self._on_progress(progress)
 
-    def _walk_address(self, entry: Info, name: str, depth: int, call: Call) -> Iterator[Item]:
+    def _walk_address(
+        self, entry: Info, name: str, depth: int, call: Call, over: Container[str]
+    ) -> Iterator[_Identified]:
         """Yield the items of an address or of a link to a playlist.
 
         Raises:
@@ -379,63 +409,105 @@ class Fetcher:
         try:
             raw = session.run(lambda: session.open(entry))
             if raw.get("_type", "video") in LIST_TYPES:
-                yield from self._walk(session, raw, name, depth)
+                yield from self._walk(session, raw, name, depth, over)
             else:
                 standalone = stands_alone(entry)
                 # A link without an address of its own can be opened again only by the link itself.
-                yield _video_item(raw, name, standalone, None if standalone else entry)
+                yield None, _video_item(raw, name, standalone, None if standalone else entry)
         finally:
             session.close()
 
-    def _walk(self, session: YtDlpSession, raw: Info, source: str, depth: int) -> Iterator[Item]:
+    def _walk(
+        self, session: YtDlpSession, raw: Info, source: str, depth: int, over: Container[str]
+    ) -> Iterator[_Identified]:
         """Yield the entries of a playlist one by one; the failure of one does not end the rest."""
         page = raw.get("webpage_url") or source
         # Entries that contain a whole video lack what yt-dlp copies from the playlist.
         inherited = {key: raw.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
+        place = itertools.count(1)
+
+        def shorten(entry: Info | None) -> _Identified | Info | Exception | None:
+            number = next(place)
+            try:
+                return _shortened(session, entry, f"{page}#{number}", over)
+            except Exception as error:  # noqa: BLE001 - raised below: it does not come from the server
+                return error
+
         number = 0
         try:
-            for some in session.entries(raw.get("entries") or (), page):
+            for some in session.entries(raw.get("entries") or (), page, shorten):
                 for entry in some:
                     number += 1
-                    if not entry:
+                    if isinstance(entry, tuple):
+                        yield entry
+                    elif isinstance(entry, Exception):
+                        raise entry
+                    elif not entry:
                         name, kind = f"{page}#{number}", SourceErrorKind.PRIVATE_OR_REMOVED
-                        yield failed_item(source_failure(kind, name, f"entry {number} of the playlist"), name)
-                    elif entry.get("_type", "video") in URL_TYPES and not session.names_playlist(entry):
-                        address = own_address(entry)
-                        alone = address is not None and address == entry["url"]  # as `stands_alone`
-                        yield _entry_item(entry, address or f"{page}#{number}", alone, link_of(entry))
+                        failure = source_failure(kind, name, f"entry {number} of the playlist")
+                        yield None, failed_item(failure, name)
                     else:
                         whole = {**inherited, **entry}
-                        yield from self._walk_further(session, whole, f"{page}#{number}", depth)
+                        yield from self._walk_further(session, whole, f"{page}#{number}", depth, over)
                         if session.call.refusal is not None:  # it ends the rest, too
                             return
         except AnalyzerError as error:
             if session.call.ended:
                 raise
             # The generator has ended: one item represents the entries that cannot be listed.
-            yield failed_item(error, f"{page}#{number + 1}", list_broke=True)
+            yield None, failed_item(error, f"{page}#{number + 1}", list_broke=True)
 
-    def _walk_further(self, session: YtDlpSession, entry: Info, name: str, depth: int) -> Iterator[Item]:
+    def _walk_further(
+        self, session: YtDlpSession, entry: Info, name: str, depth: int, over: Container[str]
+    ) -> Iterator[_Identified]:
         """Yield the items of an entry that is no link to a video."""
         kind = entry.get("_type", "video")
         linked = kind in URL_TYPES
         name = (linked and own_address(entry)) or name
         if not linked and kind not in LIST_TYPES:
-            yield _entry_item(entry, name, False, entry)
+            yield None, _entry_item(entry, name, False, entry)
         elif depth == 0:
-            yield failed_item(
-                source_failure(SourceErrorKind.OTHER, name, "playlists nested too deeply"), name
-            )
+            failure = source_failure(SourceErrorKind.OTHER, name, "playlists nested too deeply")
+            yield None, failed_item(failure, name)
         elif linked:  # with its own session, so that a deadline there does not end this one
             try:
-                yield from self._walk_address(entry, name, depth - 1, session.call)
+                yield from self._walk_address(entry, name, depth - 1, session.call, over)
             except AnalyzerError as error:
                 if session.call.ended:
                     raise
                 # A tab that may come back is a broken list; one that is gone is a failed entry.
-                yield failed_item(error, name, list_broke=getattr(error, "retry", False))
+                yield None, failed_item(error, name, list_broke=getattr(error, "retry", False))
         else:
-            yield from self._walk(session, entry, name, depth - 1)
+            yield from self._walk(session, entry, name, depth - 1, over)
+
+
+_Identified: TypeAlias = tuple[str | None, Item | None]
+"""As `Fetcher.identified` yields them."""
+
+
+def _shortened(
+    session: YtDlpSession, entry: Info | None, name: str, over: Container[str]
+) -> _Identified | Info | None:
+    """Return what a link to a video says; anything else of a playlist as it is.
+
+    Args:
+        session: Of the playlist.
+        entry: The entry.
+        name: Names it if it has no address of its own.
+        over: As for `Fetcher.identified`.
+    """
+    if not entry or entry.get("_type", "video") not in URL_TYPES or session.names_playlist(entry):
+        return entry
+    identity = identity_of_link(entry)
+    if identity in over and entry.get("title") not in _GONE:
+        return identity, None
+    address = own_address(entry)
+    alone = address is not None and address == entry["url"]  # as `stands_alone`
+    return identity, _entry_item(entry, address or name, alone, link_of(entry))
+
+
+def _unidentified(items: Iterable[Item]) -> Iterator[_Identified]:
+    return ((None, item) for item in items)
 
 
 @functools.lru_cache(maxsize=4)  # to make one takes a third of a second
@@ -471,10 +543,13 @@ def _video_item(info: Info, name: str, standalone: bool, entry: Info | None) -> 
     )
 
 
+_GONE = ("[Private video]", "[Deleted video]")
+
+
 def _entry_item(info: Info, name: str, standalone: bool, entry: Info) -> Item:
     """As `_video_item`, of an entry of a playlist."""
     item = _video_item(info, name, standalone, entry)
-    if item.title in ("[Private video]", "[Deleted video]"):
+    if item.title in _GONE:
         item.error = source_failure(SourceErrorKind.PRIVATE_OR_REMOVED, name, item.title)
     return item
 

@@ -49,7 +49,11 @@ __all__ = [
     "candidate_of",
     "channel_name",
     "check_address",
+    "identity_of_link",
     "is_generic",
+    "is_link",
+    "link_of",
+    "linked_item",
     "own_address",
     "positive_number",
     "publish_download",
@@ -107,8 +111,12 @@ def own_address(entry: Mapping[str, Any]) -> str | None:
 _OF_PAGE = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
 """What an embedding page says about a video that takes precedence over the embedded player."""
 
-_MOST_AHEAD = 500
+_MOST_AHEAD = 2000
 """Entries of a playlist that are taken at a time."""
+
+
+_PLAIN_LINK = {"_type", "url", "ie_key", "id"}
+"""The keys of `link_of` for all links but transparent ones."""
 
 
 def link_of(entry: Mapping[str, Any]) -> Info:
@@ -121,6 +129,25 @@ def link_of(entry: Mapping[str, Any]) -> Info:
     if kind != "url":
         link |= {key: entry[key] for key in _OF_PAGE if entry.get(key) is not None}
     return link
+
+
+def is_link(item: Item) -> bool:
+    """Return whether an item is a playlist's link to a video, and `linked_item` can make it again."""
+    entry = item.entry
+    if entry is None or item.error is not None or not item.standalone:
+        return False
+    return entry.get("_type") == "url" and entry["url"] == item.source and entry.keys() == _PLAIN_LINK
+
+
+def linked_item(url: str, key: str | None, title: str | None) -> Item:
+    """Make the item of a link again, without what only its playlist says.
+
+    Args:
+        url: The video's address.
+        key: `ie_key` of the link.
+        title: What the playlist calls the video.
+    """
+    return Item(url, MediaKind.VIDEO, title=title, entry=link_of({"_type": "url", "url": url, "ie_key": key}))
 
 
 def stands_alone(entry: Mapping[str, Any]) -> bool:
@@ -419,7 +446,7 @@ class YtDlpSession:
             raise self.call.refusal
         return value
 
-    def entries(self, listed: Iterable[Any], page: str) -> Iterator[list[Any]]:
+    def entries(self, listed: Iterable[Any], page: str, shorten: Callable[[Any], T]) -> Iterator[list[T]]:
         """Yield the entries of a playlist, some at a time.
 
         A thread for each entry would cost far more than the entry. So a worker takes several: up to the next
@@ -429,18 +456,20 @@ class YtDlpSession:
         Args:
             listed: The entries; to take one may need a request.
             page: The playlist's address, for errors.
+            shorten: Called in the worker, with each entry; what it returns is yielded. To hand all of an
+                entry's data to a thread on another core takes about as long as to make them.
 
         Raises:
             AnalyzerError: As from `run`, after the entries before it.
         """
         source, taken, more = iter(listed), 0, True
         while more:
-            some: list[Any] = []
+            some: list[T] = []
             most = min(3 * taken + 1, _MOST_AHEAD, self.call.left)
             error = None
             try:
                 more = self.run(
-                    lambda: self._take(source, most, some),  # noqa: B023 - done before the next turn
+                    lambda: self._take(map(shorten, source), most, some),  # noqa: B023 - done before the next turn
                     name=lambda: f"{page}#{taken + len(some) + 1}",  # noqa: B023
                 )
             except AnalyzerError as failure:
@@ -453,7 +482,7 @@ class YtDlpSession:
             if error is not None:
                 raise error
 
-    def _take(self, source: Iterator[Any], most: int, some: list[Any]) -> bool:
+    def _take(self, source: Iterator[T], most: int, some: list[T]) -> bool:
         """Add entries to `some` until a request was made; return whether there may be more."""
         requests, end = self._requests, time.monotonic() + POLL_S
         for entry in itertools.islice(source, most):
@@ -1053,14 +1082,26 @@ def video_id_of(item: Item, key: str | None, name: object) -> str:
         elif item.entry is not None and own_address(item.entry) is None:
             address += f"#{item.entry.get('url')}"  # as do its links without their own addresses
         return web_id(address)
-    full = f"{site}-{name}"
-    if _SAFE_NAME.fullmatch(full):
+    return _site_id(f"{site}-{name}")
+
+
+def identity_of_link(entry: Mapping[str, Any]) -> str | None:
+    """Return the `Video.video_id` of a playlist's link, if the link itself has the site's id."""
+    key, name = entry.get("ie_key"), entry.get("id")
+    if not key or not name or entry["_type"] != "url":
+        return None
+    site = _site_name(key)
+    return _site_id(f"{site}-{name}") if site else None
+
+
+def _site_id(full: str) -> str:
+    if _is_safe_name(full):
         return full
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", full)
     return f"{safe[:48]}-{hashlib.sha256(full.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_is_safe_name = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 
 
 def is_generic(key: str | None) -> bool:

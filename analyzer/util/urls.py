@@ -55,6 +55,15 @@ def host_of(address: str) -> str | None:
     >>> host_of("http://127.0.0.1:8080/a.mp4"), host_of("https://example.org:8443/")
     ('127.0.0.1:8080', 'example.org')
     """
+    authority = _AUTHORITY.match(address)  # few, also of a million addresses
+    return _host_of(address if authority is None else authority[0])
+
+
+_AUTHORITY = re.compile(r"https?://[^/?#\s]*(?=[/?#])")
+
+
+@functools.lru_cache(maxsize=1000)
+def _host_of(address: str) -> str | None:
     try:
         parts = urlsplit(address)
         host, port = (parts.hostname or "").rstrip("."), parts.port
@@ -88,7 +97,7 @@ def without_login(source: str) -> str:
     >>> without_login("rtsp://user:s/cr@t@camera/1"), without_login("http://example.org:80/@user")
     ('rtsp://camera/1', 'http://example.org:80/@user')
     """
-    scheme = re.match(_SCHEME, source)
+    scheme = re.match(_SCHEME, source) if "@" in source else None
     if scheme is None:
         return source
     rest = source[scheme.end() :]

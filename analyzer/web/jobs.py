@@ -26,7 +26,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -320,23 +320,25 @@ class _JobFetcher(Fetcher):
         super().__init__(settings, want_audio=settings.video, proxy=proxy, on_progress=on_progress)
         self._service = service
 
-    def resolve(
+    def identified(
         self,
         source: str | NamedSource,
+        *,
+        over: Container[str] = (),
         on_wait: Callable[[], None] | None = None,
         on_left_out: Callable[[LeftOut], None] | None = None,
-    ) -> Iterator[Item]:
+    ) -> Iterator[tuple[str | None, Item | None]]:
         """As in `Fetcher`, for ``job:ID`` and what the ledger has stored of a job."""
         job = self._service.job_of_source(source) if isinstance(source, str) else None
         if job is not None and job.record.address is None:
-            yield self._service.item_of(job)
+            yield None, self._service.item_of(job)
             return
         address = job.record.address if job is not None else web_address(source)
         if address is None:
             raise SourceError(
                 "the upload is gone", kind=SourceErrorKind.NOT_FOUND, source="the upload", retry=False
             )
-        yield from super().resolve(UrlSource(address), on_wait, on_left_out)
+        yield from super().identified(UrlSource(address), over=over, on_wait=on_wait, on_left_out=on_left_out)
 
     def fetch(
         self,
