@@ -166,10 +166,10 @@ class Frame:
         return self._bgr(width, height)
 
     def reduced(self, width: int, height: int) -> Frame:
-        """Return a copy with fewer stored pixels, which takes less time to scale, also to `signature`.
+        """Return a frame with fewer stored pixels, for `scaled` up to that size and for `signature` alone.
 
-        In common formats, pixels are averaged two by two, as often as enough are left for that size. Others
-        are returned as they are.
+        In common formats, pixels are averaged two by two, as often as enough are left. Frames of other
+        formats, and of sizes that cannot be halved, are returned as they are.
         """
         decoded, planes = self._decoded, _planes(self._decoded)
         if planes is None:

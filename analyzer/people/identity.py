@@ -154,7 +154,8 @@ class Linked:
     """(faces,) int64: person numbers from 1 in the order of first appearance; -1 for faces that are not
     counted as a person."""
     low: int
-    """Number of people if all plausible links are made, and only those who are firmly seen count."""
+    """Number of people if all plausible links are made, and only those who are firmly seen count; people seen
+    together who are nearer than `CERTAIN` count as one (not in images)."""
     high: int
     """Number of people if only certain links are made, and those seen less clearly count too."""
     reason: str
@@ -850,6 +851,7 @@ def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: 
     The distance includes `ELSEWHERE`, is beyond `LIKELY` where a `RIVAL` is as near, and infinite if there is
     no such node.
     """
+    surely = np.maximum(RIVAL**2 * nodes.rival, CERTAIN**2)  # up to here, no rival makes a link doubtful
     for start in range(0, len(wanted), _BLOCK):
         rows = wanted[start : start + _BLOCK]
         squared = nodes.square[rows, None] + nodes.square[None, :] - 2 * (nodes.mean[rows] @ nodes.mean.T)
@@ -858,10 +860,9 @@ def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: 
         barred = (both.data > slip * shorter) | (squared[both.row, both.col] > CERTAIN**2)
         elsewhere = (nodes.shots[rows] @ nodes.shots.T - nodes.places[rows] @ nodes.places.T).toarray()
         wider = nodes.width[rows, None] / nodes.width[None, :]
-        rival = RIVAL**2 * np.minimum(nodes.rival[rows, None], nodes.rival[None, :])
-        doubtful = squared > np.maximum(rival, CERTAIN**2)
+        doubtful = squared > np.minimum(surely[rows, None], surely[None, :])
         squared += ELSEWHERE * np.where(np.maximum(wider, 1 / wider) < PICTURE, elsewhere, 0)
-        squared[doubtful] = np.maximum(squared[doubtful], _UNLIKELY)
+        np.maximum(squared, _UNLIKELY, out=squared, where=doubtful)
         squared[both.row[barred], both.col[barred]] = np.inf
         here = np.arange(len(rows))
         squared[here, rows] = np.inf
@@ -961,8 +962,8 @@ def _numbered(clusters: Int) -> Int:
 def _seen_twice(clusters: Int, appearance: _Appearance) -> Int:
     """Return (T,) clusters, joined where two are nearer than `CERTAIN`.
 
-    They are not linked because they are seen together: two people who look alike, or one who is seen twice,
-    in a mirror or on a screen.
+    They are not linked only because they are seen together: they are two people who look alike, or one who is
+    seen twice, in a mirror or on a screen.
 
     Args:
         clusters: The cluster of each tracklet, -1 for no person.
@@ -1007,7 +1008,7 @@ def _range(
     Args:
         clusters: (T,) of the tracklets, -1 for no person: with certain links and faint faces; at the three
             heights; with plausible links only those who are firmly seen.
-        surest: (T,) the last of these without those who may be seen twice.
+        surest: (T,) the last of these, with those who may be seen twice as one.
         tracklets: All.
         appearance: Their embeddings.
     """

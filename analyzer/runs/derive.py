@@ -116,9 +116,9 @@ def same_analysis(info: RunInfo, settings: Settings, models_hash: str) -> bool:
 
 
 def prepare() -> None:
-    """Import what `derive` needs where faces were found: it takes long.
+    """Import what `derive` needs if faces were found, which takes long.
 
-    Call it while other threads work. In a thread of its own it could meet another import halfway.
+    Call it while other threads work, but not in a thread of its own, which could meet a half finished import.
     """
     import scipy.sparse  # noqa: F401
 

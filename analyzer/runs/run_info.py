@@ -72,7 +72,9 @@ class Counts(TypedDict):
     shots: Annotated[int, "Shots."]
     people: Annotated[int, "People."]
     people_low: Annotated[
-        int, "People, if all plausible links between faces are right, of those firmly seen."
+        int,
+        "People, if all plausible links between faces are right, of those firmly seen; two who are seen "
+        "together and look the same count as one.",
     ]
     people_high: Annotated[int, "People, if only certain links are right, with those seen less clearly."]
     people_range_reason: Annotated[str, "Why the two differ."]
