@@ -98,15 +98,17 @@ class _Work:
 class _ProgressReporter:
     """Adds up what all processes have done, and emits it as events.
 
-    `duration_s`: length of what they have to do, in seconds; None: unknown.
+    `duration_s`: length of what they have to do, in seconds; None: unknown. `derives`: whether tables of the
+    whole video follow.
     """
 
-    def __init__(self, work: _Work, on_event: OnEvent, duration_s: float | None) -> None:
+    def __init__(self, work: _Work, on_event: OnEvent, duration_s: float | None, *, derives: bool) -> None:
         self._job = work.job_id, work.video.title
         self._duration_s = duration_s
         self._on_event = on_event
         self._reader = work.reader
         self._images = isinstance(work.reader, ImageReader)
+        self._derives = derives
         self._done_s: dict[int, float] = {}
         self.samples = self.faces = 0
 
@@ -120,7 +122,7 @@ class _ProgressReporter:
         first, time_s, faces = message
         self._done_s[first] = time_s - self._reader.segment_bounds(first)[0]
         self.samples += 1
-        if faces and not self.faces and not self._images:
+        if faces and not self.faces and self._derives and not self._images:
             prepare()  # the next samples are read meanwhile
         self.faces += faces
         done_s = sum(self._done_s.values())
@@ -466,7 +468,7 @@ class VideoAnalyzer:
                 raise ValueError(f"segments {first} to {stop} reach the end of the video")
             missing = [segment for segment in range(first, stop) if segment not in completed]
             length_s = sum(end - start for start, end in map(reader.segment_bounds, missing))
-            progress = _ProgressReporter(work, self._on_event, length_s)
+            progress = _ProgressReporter(work, self._on_event, length_s, derives=False)
             try:
                 for stretch in _stretches(missing):
                     self._analyze_here(work, stretch, progress)
@@ -498,7 +500,7 @@ class VideoAnalyzer:
         reader, settings = work.reader, work.settings
         end_s = min(_ends(reader, settings), default=None)
         duration_s = None if end_s is None else max(0.0, end_s - settings.start_s)
-        progress = _ProgressReporter(work, self._on_event, duration_s)
+        progress = _ProgressReporter(work, self._on_event, duration_s, derives=True)
         completed = self._opened(work)
         work.resumed = len(completed)
         last = _last_segment(reader, settings)

@@ -543,9 +543,13 @@ def video_of(path: Path) -> Video:
     return local_video(Item(str(path), MediaKind.VIDEO, (path,)))
 
 
-def test_segments_analyzed_alone_are_those_of_the_whole_video(film: Path, alone: Run, tmp_path: Path) -> None:
+def test_segments_analyzed_alone_are_those_of_the_whole_video(
+    film: Path, alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In ranges, with other processes' segments in between; the end is left to the usual analysis."""
     video = video_of(film)
+    prepared: list[None] = []
+    monkeypatch.setattr(job, "prepare", lambda: prepared.append(None))
     events: list[Any] = []
     for out, ranges in ((tmp_path / "a", ((0, 0), (2, 4))), (tmp_path / "b", ((1, 4), (0, 2)))):
         for segments in ranges:
@@ -557,6 +561,7 @@ def test_segments_analyzed_alone_are_those_of_the_whole_video(film: Path, alone:
     assert done == sorted(done) and {expected for _, expected in done} == {2}
     (parts,) = (tmp_path / "a").glob("*/.parts")
     assert sorted(path.name[-6:] for path in parts.iterdir()) == ["000002", "000003"]
+    assert not prepared  # nothing is linked here
     for out, resumed in ((tmp_path / "a", 2), (tmp_path / "b", 4)):
         run = analyzer.analyze(film, SETTINGS, out=out, workers=1)
         assert run.info["resumed_segments"] == resumed

@@ -39,7 +39,7 @@ class YuNet(InMultiples):
 
     model = registry.YUNET
     auto_score = 0.35
-    reducible = False  # it takes so little time that a reduced resolution saves nothing
+    reducible = False  # little time would be saved, and small faces lost (docs/performance.md)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
