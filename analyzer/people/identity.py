@@ -60,9 +60,9 @@ one camera are equally small, dark and blurred, and so alike. Not where one is t
 
 RIVAL = 0.93
 """From `CERTAIN` on, two groups of tracklets are likely one person only if they are nearer than this share of
-the distance to the nearest person seen together with one of them (as in Lowe's ratio test): masks, drawings on
-faces and the like make all people of a video alike. People nearer than `CERTAIN` do not count there: they may
-be twins, or the same face on a screen."""
+the distance to the nearest person seen together with one of them (as in Lowe's ratio test): masks, drawings
+on faces and the like make all people of a video alike. People nearer than `CERTAIN` do not count there: they
+may be twins, or the same face on a screen."""
 
 IMAGE_HEIGHTS = 0.38, 0.48, PLAUSIBLE
 """As `HEIGHTS`, for images of a folder, where the distances of single faces are taken as they are."""
