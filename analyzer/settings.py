@@ -285,8 +285,7 @@ class Settings:
     keyframes: bool = _field(False, "Decode and analyze keyframes only: fastest, but coarse.", "sampling")
     deblock: bool = _field(
         True,
-        "Apply the deblocking filter of the codec, in H.264 to all but B frames; without it, H.264 decodes a "
-        "fifth faster but coarser.",
+        "Apply the deblocking filter of the codec; without it, H.264 decodes a fifth faster but coarser.",
         "sampling",
     )
     start_s: float = _field(0.0, "Start at this time.", "sampling", unit="s", low=0, high=1e7, flag="start")

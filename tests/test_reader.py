@@ -15,7 +15,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from av.video.frame import PictureType
 from PIL import Image as PillowImage
 
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
@@ -1013,23 +1012,6 @@ def test_coarse_decoding_is_for_samples_alone(tmp_path: Path) -> None:
     ]
     assert 0.5 < np.mean(differences) < 20
     np.testing.assert_array_equal(shown[True], shown[False])
-
-
-def test_samples_differ_from_what_is_shown_in_b_frames_alone(tmp_path: Path) -> None:
-    random = np.random.default_rng(5)
-    picture = random.integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    images = [np.roll(picture, 3 * number, axis=1) for number in range(30)]
-    options = {"crf": "38", "bf": "2", "b-pyramid": "none", "b_strategy": "0"}
-    path = write_video(tmp_path / "a.mp4", images, fps=30, options=options)
-    with av.open(str(path)) as container:
-        kinds = [frame.pict_type for frame in container.decode(video=0)]
-    with VideoReader(path, Settings(fps=30)) as reader:
-        read = [sample.frame.image() for sample in reader.samples()]
-        shown = [frame.image() for frame in reader.frames()]
-    assert kinds.count(PictureType.B) > 10
-    differ = [not np.array_equal(a, b) for a, b in zip(read, shown, strict=True)]
-    assert not any(one for one, kind in zip(differ, kinds, strict=True) if kind != PictureType.B)
-    assert sum(differ) > kinds.count(PictureType.B) / 2
 
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])

@@ -166,7 +166,9 @@ def _listed(source: Source, asked: _Asked, ledger: Ledger, plan: Plan) -> Iterat
     """
     # No more is listed than needed: each page of a channel is a request.
     most = _TOGETHER if source.max_per_run is None else 1
-    fetcher, over, seen = asked.fetcher, ledger.over(origin_of(source), *asked.hashes), asked.seen
+    fetcher, seen = asked.fetcher, asked.seen
+    # Of an address in a list of a million, `known_of` tells the same.
+    over = ledger.over(origin_of(source), *asked.hashes) if source.settings.playlist else {}
     some: dict[str, Item] = {}
     try:
         for known, item in fetcher.identified(source.name, over=over, on_left_out=plan.left_out.append):

@@ -10,7 +10,6 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, cast
@@ -30,7 +29,6 @@ from analyzer.util.text import short_name
 
 __all__ = [
     "INDEXED",
-    "Deblocking",
     "Demuxer",
     "VideoInfo",
     "begins_at",
@@ -88,17 +86,6 @@ _HELD_BYTES = 64_000_000
 
 _ANOTHER_S = 2.0
 """Stamps near the end that go back by more are of another recording, not of reordered frames."""
-
-
-class Deblocking(StrEnum):
-    """Of which frames a decoder filters block edges, as FFmpeg's option says which it leaves out."""
-
-    ALL = "none"
-    NOT_B = "bidir"
-    """Of H.264, all but B frames; of other codecs, all. Few frames are predicted from B frames, so what is
-    left out hardly adds up: luma stays within 51 to 69 dB of the full decoding, without any filter within 44
-    to 45 (five real clips and a made video, 240 frames of each)."""
-    NONE = "all"
 
 
 @dataclass(frozen=True)
@@ -189,7 +176,7 @@ class Demuxer:
         times: What is known about the times, from `times_of`.
         late_s: Delay to subtract from all times, see `VideoReader`.
         headers_only: Open no decoder.
-        deblock: Of which frames the decoder filters block edges.
+        deblock: Whether the decoder filters block edges.
         log: Counts what is read.
     """
 
@@ -203,7 +190,7 @@ class Demuxer:
         times: _Times | None = None,
         late_s: float = 0.0,
         headers_only: bool = False,
-        deblock: Deblocking = Deblocking.ALL,
+        deblock: bool = True,
         log: ReadLog | None = None,
     ) -> None:
         self.log = log or ReadLog()
@@ -263,7 +250,7 @@ class Demuxer:
                 stream.discard = av.stream.Discard.all
         return chosen
 
-    def _prepare(self, threads: int, *, deblock: Deblocking) -> av.VideoCodecContext:
+    def _prepare(self, threads: int, *, deblock: bool) -> av.VideoCodecContext:
         context = self._decoder()
         if context is None or not decodes(context.name):
             name = "an unknown codec" if context is None else f"the codec {context.name}"
@@ -277,9 +264,8 @@ class Demuxer:
         context.thread_type = "AUTO"
         context.thread_count = min(threads, _MAX_THREADS, max(1, _PIXELS_IN_FLIGHT // max(pixels, 1)))
         context.options = {"max_pixels": str(padded(self._max_pixels))}
-        # In HEVC most frames may be B frames that others are predicted from.
-        if deblock is Deblocking.NONE or (deblock is Deblocking.NOT_B and context.name == "h264"):
-            context.options |= {"skip_loop_filter": deblock.value}
+        if not deblock:
+            context.options |= {"skip_loop_filter": "all"}
         return context
 
     def _decoder(self) -> av.VideoCodecContext | None:

@@ -26,7 +26,7 @@ import av
 import av.error
 
 from analyzer.media.clock import Timeline
-from analyzer.media.demuxer import INDEXED, Deblocking, Demuxer, begins_at, check_file, no_frames, times_of
+from analyzer.media.demuxer import INDEXED, Demuxer, begins_at, check_file, no_frames, times_of
 from analyzer.media.frame import Frame, Sample, Scaler
 from analyzer.media.read_log import Counts, ReadLog
 from analyzer.media.read_report import ReadReport, damage_note, is_damaged, is_unusable, unusable_error
@@ -173,8 +173,7 @@ class VideoReader(BaseReader):
 
     def _source(self, log: ReadLog, *, sampled: bool) -> Demuxer:
         settings = self._settings
-        # Without some or all deblocking, frames may be good enough to analyze, but not to show.
-        coarse = Deblocking.NOT_B if settings.deblock else Deblocking.NONE
+        # Without deblocking, frames may be good enough to analyze, but not to show.
         return Demuxer(
             self.path,
             settings.max_pixels,
@@ -182,7 +181,7 @@ class VideoReader(BaseReader):
             declared=self._declared,
             times=self._times,
             late_s=self._late_s,
-            deblock=coarse if sampled else Deblocking.ALL,
+            deblock=settings.deblock or not sampled,
             log=log,
         )
 
