@@ -75,6 +75,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         def made(*nodes: str, prepare: Prepare | None = without_models, **more: Any) -> Any:
             scratch = tmp_path / "scratch"
             executor, double = executor_without_ray(monkeypatch, scratch, *nodes, prepare=prepare, **more)
+            stack.callback(double.shutdown)
             return stack.enter_context(contextlib.closing(executor)), double
 
         yield made

@@ -64,6 +64,8 @@ class Listing:
         """Of each folder: the settings with which sources have listed videos for it."""
         self._owners = RowNumbers()
         """Of each row: the number of the first source that lists it, and 1."""
+        self._further: dict[tuple[int, Path], Source] = {}
+        """Of a row and each further folder: the first source that lists it for that."""
         self._sources: list[Source | None] = []
         """By number; None: it was forgotten."""
         self._numbers: dict[int, int] = {}
@@ -120,6 +122,7 @@ class Listing:
             if each is not None and each.name == source:
                 self._sources[number] = None
                 del self._numbers[id(each)]
+        self._further = {key: each for key, each in self._further.items() if each.name != source}
 
     def _replaced(self, path: str, identity: str) -> str | None:
         """What happened to a local file whose path now holds something else, and of which no copy is listed;
@@ -157,16 +160,25 @@ class Listing:
         return missing
 
     def _own(self, source: Source, row: int) -> None:
-        """Note that a source lists a video, unless another one has done so before."""
-        if self._owner(row) is None:
+        """Note that a source lists a video for its folder, unless another one has done so before."""
+        first = self._first(row)
+        if first is None:
             number = self._numbers.setdefault(id(source), len(self._sources))
             if number == len(self._sources):
                 self._sources.append(source)
             self._owners[row] = number + 1
+        elif first.folder != source.folder:
+            self._further.setdefault((row, source.folder), source)
 
-    def _owner(self, row: int) -> Source | None:
+    def _first(self, row: int) -> Source | None:
         number = self._owners[row]
         return self._sources[number - 1] if number else None
+
+    def _owner(self, row: int, folder: Path) -> Source | None:
+        first = self._first(row)
+        if first is not None and first.folder == folder:
+            return first
+        return self._further.get((row, folder))
 
     def _other(self, listed: _Listed, identity: str) -> Source | None:
         """The source that has listed a video for the same folder before, but with other settings."""
@@ -174,8 +186,8 @@ class Listing:
             return None
         folder, own = listed.source.folder, listed.hashes[0]
         for work in self._context.ledger.of_identity(identity):
-            owner = self._owner(work.id)
-            if owner is not None and owner.folder == folder and work.settings_hash != own:
+            owner = self._owner(work.id, folder)
+            if owner is not None and work.settings_hash != own:
                 return owner
         return None
 

@@ -82,7 +82,7 @@ class Numbered(Generic[T]):
 
 _UNLISTED, _IMPLIED, _KEPT, _LINKS = range(4)
 """What an entry knows of its item: that its source may not list it any more, that the row says all, that it
-is kept, or, from here on, that it is a link; then this is the number of the extractor's key."""
+is kept, or, from `_LINKS` on, that it is a link: what is beyond is the number of its extractor's key."""
 
 
 @dataclass(eq=False, slots=True)

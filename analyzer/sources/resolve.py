@@ -169,13 +169,13 @@ class Fetcher:
             on_left_out: Called before the first item if a folder contains more, which another setting would
                 list.
 
+        Yields:
+            The identity of each video, or None if only `identify` can tell it, and its item, or None if it is
+            in `over` and a playlist's link.
+
         Raises:
             SourceError: On the first step: not found, unsupported, empty, or the playlist cannot be listed.
                 Later failures become items with an `error`.
-
-        Returns:
-            The identity of each video, or None if only `identify` can tell it, and its item, or None if it is
-            in `over` and a playlist's link.
         """
         call = Call(on_wait, self._settings.limit)
         match parse_source(source) if isinstance(source, str) else source:

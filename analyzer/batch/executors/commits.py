@@ -135,7 +135,8 @@ def _parts(job: Job, key: str) -> PartStore:
     """The segments of a job that are here.
 
     Raises:
-        ProtocolError: The key is none; what other machines send was made without the checks of its class.
+        ProtocolError: The key is not alphanumeric. Objects from other machines are made without the checks of
+            their classes.
     """
     return PartStore(job.folder, check_parts_key(key))
 

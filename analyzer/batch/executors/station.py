@@ -355,12 +355,14 @@ class Station:
         executor = LocalExecutor(1, self._threads, prepare=self._prepare)
         self._held.callback(executor.close)
         try:
-            while True:
+            while not self._closed:
                 self._obey(executor)
                 for event in executor.events(_POLL_S):
                     self._report(replace(event, job_id=self._job_id))
         except Exception as error:  # noqa: BLE001 - whatever it is, `poll` says it
             self._reports.fail(repr(error))
+        finally:
+            executor.close()  # again: this thread may have started a process meanwhile
 
     def _obey(self, executor: LocalExecutor) -> None:
         """Carry out the commands; wait for one while there is nothing to do."""
