@@ -17,14 +17,14 @@ demo: $(STAMP)
 serve: $(STAMP)
 	$(BIN)/python cli.py serve
 
-# All but the tests marked slow. Style, layers and types are checked beside the tests, which often wait; what the
-# checks found is shown after the tests. All must pass.
+# All but the tests marked slow, in three processes: on two cores, the third works while others wait. Style, layers and
+# types are checked beside the tests; what the checks found is shown after them. All must pass.
 test: SELECTED := -m "not slow"
 # Every test: before a release, and after changes to what the slow tests cover.
 test-all: SELECTED :=
 test test-all: $(STAMP)
 	@checks=$$(mktemp); ($(LINT)) > "$$checks" 2>&1 & checking=$$!; failed=0; \
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(SELECTED) || failed=1; \
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(SELECTED) || failed=1; \
 	wait $$checking || failed=1; echo; cat "$$checks"; rm -f "$$checks"; exit $$failed
 
 lint: $(STAMP)
