@@ -46,7 +46,7 @@ def load_once(settings: Settings) -> Models:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load networks once; give each of several test processes processors of its own, as long as there are any.
+    """Load networks once; give each of several test processes processors of its own, while there are any.
 
     Threads that compute a network together wait for the slowest of them: two processes on the same two
     processors take twice as long as one after the other.
