@@ -403,8 +403,7 @@ def limits_text(simulated: Mapping[str, Any], costs: Costs) -> str:
             have not, and a slow node needs some minutes for its last range. The more work a batch has for
             each
             node, the less that matters: with work for one hour at 100 nodes (first row below) efficiency is
-            just
-            below 90 %, with work for two (above) it is 94 %. Copies of late ranges, which this version
+            lower than with work for two (above). Copies of late ranges, which this version
             makes and the
             simulation does not, help.""",
             """**More than about 100 nodes of this size** need several drivers. They share nothing: split
@@ -412,11 +411,10 @@ def limits_text(simulated: Mapping[str, Any], costs: Costs) -> str:
             among several jobs files, each with an output folder and a ledger of its own, and with `[jobs]
             workers`
             set to its share of the cluster. Ten drivers with 100 nodes each do ten times what the row of 100
-            nodes says. A disk that flushes in 1 ms, as many do, moves the limit, and for archives longer
-            segments
-            (`segment_s = 300`) do: there are fewer parts, and a loss costs more. Parts that arrive together
-            share a transaction of the ledger; the simulation charges one for each. Not done in this version:
-            checking a part once instead of twice.""",
+            nodes says. A disk that takes long to flush a file lowers the limit. For archives, longer segments
+            (`segment_s = 300`) raise it: there are fewer parts, and a loss costs more. Parts that arrive
+            together share a transaction of the ledger; the simulation charges one for each. Not done in this
+            version: checking a part once instead of twice.""",
             """The second to fourth rows are what this version does better than the first design: without
             threads that
             write parts, without spreading long videos from the start, or with ranges of any length.""",
