@@ -38,6 +38,7 @@ from analyzer.live import run as live_run
 from analyzer.live.connections import Arrival
 from analyzer.live.reader import LiveReader
 from analyzer.live.run import finish_abandoned, run_live
+from analyzer.media.frame import Frame
 from analyzer.media.mjpeg import MultipartFrames
 from analyzer.report import Chosen, make_report
 from analyzer.runs.run import Run
@@ -659,27 +660,27 @@ def test_gender_and_age_are_reported_from_the_first_samples_on(
 def test_clock_and_gaps_are_in_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a source whose frames come at times that the test chooses."""
     readers: list[LiveReader] = []
-    now = [0.0]
+    now, offered = [0.0], threading.Event()
     times = [*np.arange(0, 2, 0.1), *np.arange(6, 8, 0.1)]
+
+    class Reader(LiveReader):
+        def _offer(self, frame: Frame) -> None:
+            readers[:] = [self]  # `LiveReader` returns after the first frame, and others must wait by then
+            super()._offer(frame)
+            offered.set()
 
     class Source:
         codec = container = "fake"
 
         def arrivals(self) -> Iterator[Arrival]:
             frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
-            taken = threading.Event()
-
-            def take() -> av.VideoFrame:
-                taken.set()
-                return frame
-
             for time_s in times:
                 while readers and readers[0]._held is not None and not readers[0]._closing.is_set():
                     time.sleep(0.001)
-                taken.clear()
+                offered.clear()
                 now[0] = float(time_s)
-                yield Arrival(take)
-                taken.wait(10)  # The reader has read the clock before the next frame moves it.
+                yield Arrival(lambda: frame)
+                offered.wait(10)  # Or the next frame would move the clock, and replace this one.
 
         def ended(self) -> bool:
             return True
@@ -689,8 +690,7 @@ def test_clock_and_gaps_are_in_the_tables(tmp_path: Path, monkeypatch: pytest.Mo
 
     def reader(*args: Any, **kwargs: Any) -> LiveReader:
         clocks: dict[str, Any] = {"now": lambda: now[0], "wall": lambda: 1.6e9 + now[0]}
-        readers.append(LiveReader(*args, **kwargs | clocks | {"connect": lambda *_: Source()}))
-        return readers[0]
+        return Reader(*args, **kwargs | clocks | {"connect": lambda *_: Source()})
 
     monkeypatch.setattr(live_run, "LiveReader", reader)
     video = fetched("rtsp://camera.test/1", tmp_path)
