@@ -120,8 +120,8 @@ class Faces:
             TypeError: `Faces` has no array of such a name.
             ValueError: As on construction.
         """
-        if not arrays.keys() <= _SHAPES.keys():
-            raise TypeError(f"Faces has no {', '.join(sorted(arrays.keys() - _SHAPES.keys()))}")
+        if unknown := arrays.keys() - _SHAPES.keys():
+            raise TypeError(f"Faces has no {', '.join(sorted(unknown))}")
         n = len(np.asarray(scores))
         given = {"boxes": boxes, "scores": scores, **arrays}
         made: dict[str, Any] = {}

@@ -350,9 +350,9 @@ def write(kept: Mapping[str, Any]) -> None:
                 take part in a spread video. The right half is this version's rule (`Order` of
                 `executors/spread.py`, `best_place` of `executors/units.py`): a video stays on one node
                 while there are at least as many videos as actors; after that it goes to nodes that would be
-                idle, and to no more than pay for its copies. Ten nodes can be supplied in this way. A hundred
-                keep the driver's network and its thread busy nearly all the time: use storage that the
-                nodes see."""
+                idle, and to no more than pay for its copies. Ten nodes can be supplied in this way. With a
+                hundred, the driver's network and its thread become the limit as the bit rate rises: use
+                storage that the nodes see."""
             ),
             sources_text(sites),
             paragraph(
@@ -415,9 +415,9 @@ def limits_text(simulated: Mapping[str, Any], costs: Costs) -> str:
             (`segment_s = 300`) raise it: there are fewer parts, and a loss costs more. Parts that arrive
             together share a transaction of the ledger; the simulation charges one for each. Not done in this
             version: checking a part once instead of twice.""",
-            """The second to fourth rows are what this version does better than the first design: without
-            threads that
-            write parts, without spreading long videos from the start, or with ranges of any length.""",
+            """The second to fourth rows are what the first design did: it had no threads that write parts,
+            did not spread long videos from the start, and made ranges of any length. The threads pay where a
+            disk takes long to flush a file.""",
         )
     )
 

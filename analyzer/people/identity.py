@@ -206,7 +206,7 @@ class _Nodes:
         samples = np.bincount(into, weights=self.samples).astype(np.int64)
         rival = np.full(count, np.inf, np.float32)
         np.minimum.at(rival, into, self.rival)
-        shares = sparse.csr_array((self.weight / weight[into], (into, np.arange(len(into)))), gather.shape)
+        shares = _shares_of_sum(into, self.weight)
         return _Nodes(
             mean.astype(np.float32),
             square.astype(np.float32),
@@ -996,8 +996,8 @@ def _shares_of_sum(of: Int, weight: Float) -> sparse.csr_array:
     """Return (C, N) float32: which share each of N weights has in the sum of its group, 0 to C - 1."""
     from scipy import sparse
 
-    shape = int(of.max()) + 1, len(of)
-    return sparse.csr_array((weight / np.bincount(of, weight)[of], (of, np.arange(len(of)))), shape)
+    shares = (weight / np.bincount(of, weight)[of]).astype(np.float32)
+    return sparse.csr_array((shares, (of, np.arange(len(of)))), (int(of.max()) + 1, len(of)))
 
 
 def _range(
